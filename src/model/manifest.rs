@@ -1,0 +1,181 @@
+//! `manifest.toml`: what a bundle says of itself. A field this program does not know is refused, never skipped.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::window::WindowSpec;
+
+/// The bundle format this program reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// The content of `manifest.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of the bundle format, [`FORMAT`].
+    pub format: u32,
+    /// Name of the bundle.
+    pub name: String,
+    /// Architecture and its options, as `train-export show --arch` takes them.
+    pub architecture: String,
+    /// What the model sees.
+    pub input: Input,
+    /// What the model says.
+    pub output: Output,
+    /// Defaults for running it.
+    pub run: Run,
+    /// Defaults for turning scores into actions.
+    #[serde(default)]
+    pub decision: crate::decision::Settings,
+    /// Pairs of labels that a mirrored picture exchanges, such as `["swipe_left", "swipe_right"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sided: Vec<[String; 2]>,
+    /// How the weights came about, and under which terms they may be used.
+    pub provenance: Provenance,
+    /// Measured figures, each with what it was measured on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measured>,
+    /// SHA-256 of every other file of the bundle, lower-case hexadecimal, by file name.
+    pub sha256: BTreeMap<String, String>,
+}
+
+/// What the model sees: a clip `[1, C, T, H, W]`, prepared from the source's pictures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Frames in a window, T.
+    pub frames: usize,
+    /// Height of a plane in pixels, H.
+    pub height: usize,
+    /// Width of a plane in pixels, W.
+    pub width: usize,
+    /// Which channels a plane has.
+    pub colour: Colour,
+    /// Frames a second in a window.
+    pub frame_rate: f32,
+    /// How a picture is brought to `width` x `height`.
+    pub resize: Resize,
+    /// Subtracted from each channel, whose values are 0 to 1 (differences: -1 to 1). One value a channel.
+    pub mean: Vec<f32>,
+    /// Each channel is divided by this afterwards. One value a channel.
+    pub std: Vec<f32>,
+}
+
+/// The channels of a plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Colour {
+    /// Red, green, blue.
+    Rgb,
+    /// Luma of BT.601: 0.299 R + 0.587 G + 0.114 B.
+    Gray,
+    /// Difference of each of red, green, blue to the previous sampled frame: T planes need T + 1 frames.
+    Motion,
+}
+
+impl Colour {
+    /// Channels of a plane, C.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Rgb | Self::Motion => 3,
+            Self::Gray => 1,
+        }
+    }
+}
+
+/// How a picture is brought to the model's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resize {
+    /// Cut the largest centred part of the model's aspect ratio, then scale it.
+    Crop,
+    /// Scale to fit inside, black around it.
+    Pad,
+    /// Scale both axes on their own.
+    Stretch,
+}
+
+/// What the model says: one tensor `logits` of shape `[1, K]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// How logits become scores.
+    pub activation: Activation,
+    /// Number of classes, K: as many as `labels.txt` has lines.
+    pub classes: usize,
+}
+
+/// How logits become scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// One action at a time: probabilities that add up to one.
+    Softmax,
+    /// Any number of actions at a time: a probability each.
+    Sigmoid,
+}
+
+impl Activation {
+    /// Turns `logits` into scores from 0 to 1, in place.
+    pub fn apply(self, logits: &mut [f32]) {
+        match self {
+            Self::Softmax => {
+                let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                logits.iter_mut().for_each(|x| *x = (*x - max).exp());
+                let sum: f32 = logits.iter().sum();
+                logits.iter_mut().for_each(|x| *x /= sum);
+            }
+            Self::Sigmoid => logits.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp())),
+        }
+    }
+}
+
+/// Defaults for running a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The mode its figures were measured in.
+    pub mode: Mode,
+    /// Sampled frames from one decision to the next.
+    pub hop: usize,
+}
+
+/// How an engine runs a model over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The model sees the last T frames at each decision.
+    Window,
+}
+
+/// How the weights came about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// SPDX expression of the licence the weights are under.
+    pub licence: String,
+    /// What they were trained on.
+    pub data: String,
+    /// The command that trained them.
+    pub recipe: String,
+}
+
+/// A figure and what it was measured on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// What was measured, such as `top-1`.
+    pub figure: String,
+    /// The value.
+    pub value: f64,
+    /// The data it was measured on, and how.
+    pub on: String,
+}
+
+impl Input {
+    /// Frames, rate and hop of the window this input asks for.
+    pub fn window(&self, hop: usize) -> WindowSpec {
+        WindowSpec { frames: self.frames, frame_rate: self.frame_rate, hop }
+    }
+}
