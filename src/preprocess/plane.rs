@@ -1,0 +1,235 @@
+//! One picture to one plane `[C, H, W]`: cut, resize, difference, normalise.
+
+use fast_image_resize::images::{CroppedImageMut, Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use crate::frame::Frame;
+use crate::model::manifest::{Colour, Input, Resize};
+use crate::{Error, ErrorKind, Result};
+
+/// Prepares sampled frames as a manifest's `[input]` says.
+///
+/// Resizing is bilinear with the kernel widened when shrinking (so it averages, it does not alias), on 8-bit RGB. A
+/// channel value v of 0 to 255 becomes `(v / 255 - mean) / std`; for [`Colour::Motion`] v is the difference to the
+/// previous sampled frame, -255 to 255.
+pub struct Preprocessor {
+    colour: Colour,
+    resize: Resize,
+    width: u32,
+    height: u32,
+    /// `plane = v * scale + offset` for each channel.
+    affine: Vec<(f32, f32)>,
+    resizer: Resizer,
+    small: Image<'static>,
+    previous: Option<Vec<u8>>,
+}
+
+fn internal(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Internal, format_args!("resizing: {what}"))
+}
+
+impl Preprocessor {
+    /// A preprocessor for `input`, whose fields are those of a checked manifest.
+    pub fn new(input: &Input) -> Self {
+        let affine = input.mean.iter().zip(&input.std).map(|(mean, std)| (1.0 / (255.0 * std), -mean / std)).collect();
+        let (width, height) = (input.width as u32, input.height as u32);
+        Self {
+            colour: input.colour,
+            resize: input.resize,
+            width,
+            height,
+            affine,
+            resizer: Resizer::new(),
+            small: Image::new(width, height, PixelType::U8x3),
+            previous: None,
+        }
+    }
+
+    /// Values of a plane, `C * H * W`.
+    pub fn plane_len(&self) -> usize {
+        self.colour.channels() * self.width as usize * self.height as usize
+    }
+
+    /// Forgets the previous frame.
+    pub fn reset(&mut self) {
+        self.previous = None;
+    }
+
+    /// Writes the plane of `frame`, `[C, H, W]`. `false`: there is none yet, as a difference needs a frame before it.
+    ///
+    /// # Errors
+    /// `Source` when the frame is empty, `Internal` when `plane` has another length.
+    pub fn prepare(&mut self, frame: &Frame, plane: &mut [f32]) -> Result<bool> {
+        if plane.len() != self.plane_len() {
+            return Err(internal(format_args!("{} values wanted, {} given", self.plane_len(), plane.len())));
+        }
+        self.shrink(frame)?;
+        let now = self.small.buffer();
+        let pixels = plane.len() / self.colour.channels();
+        match self.colour {
+            Colour::Rgb => {
+                for (c, (out, &(scale, offset))) in plane.chunks_exact_mut(pixels).zip(&self.affine).enumerate() {
+                    for (out, pixel) in out.iter_mut().zip(now.chunks_exact(3)) {
+                        *out = f32::from(pixel[c]) * scale + offset;
+                    }
+                }
+            }
+            Colour::Gray => {
+                let (scale, offset) = self.affine[0];
+                for (out, pixel) in plane.iter_mut().zip(now.chunks_exact(3)) {
+                    let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(f32::from);
+                    *out = (0.299 * r + 0.587 * g + 0.114 * b) * scale + offset;
+                }
+            }
+            Colour::Motion => {
+                let Some(previous) = &mut self.previous else {
+                    self.previous = Some(now.to_vec());
+                    return Ok(false);
+                };
+                for (c, (out, &(scale, offset))) in plane.chunks_exact_mut(pixels).zip(&self.affine).enumerate() {
+                    for ((out, now), before) in out.iter_mut().zip(now.chunks_exact(3)).zip(previous.chunks_exact(3)) {
+                        *out = f32::from(i16::from(now[c]) - i16::from(before[c])) * scale + offset;
+                    }
+                }
+                previous.copy_from_slice(now);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Turns the plane of the last sampled frame into the plane of the same frame seen once more: nothing moves.
+    pub fn repeat(&self, plane: &mut [f32]) {
+        if self.colour == Colour::Motion {
+            let pixels = plane.len() / self.affine.len();
+            for (out, &(_, offset)) in plane.chunks_exact_mut(pixels).zip(&self.affine) {
+                out.fill(offset);
+            }
+        }
+    }
+
+    /// Brings the picture to the model's size, into `small`.
+    fn shrink(&mut self, frame: &Frame) -> Result<()> {
+        let (w, h) = (frame.width(), frame.height());
+        if w == 0 || h == 0 {
+            return Err(Error::new(ErrorKind::Source, format_args!("a picture of {w}x{h} pixels cannot be used")));
+        }
+        let source = ImageRef::new(w, h, frame.data(), PixelType::U8x3).map_err(internal)?;
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        let (w, h, to_w, to_h) = (f64::from(w), f64::from(h), f64::from(self.width), f64::from(self.height));
+        match self.resize {
+            Resize::Stretch => self.resizer.resize(&source, &mut self.small, &options).map_err(internal),
+            Resize::Crop => {
+                let scale = (w / to_w).min(h / to_h);
+                let (cut_w, cut_h) = (to_w * scale, to_h * scale);
+                let options = options.crop((w - cut_w) / 2.0, (h - cut_h) / 2.0, cut_w, cut_h);
+                self.resizer.resize(&source, &mut self.small, &options).map_err(internal)
+            }
+            Resize::Pad => {
+                let scale = (to_w / w).min(to_h / h);
+                let fit_w = ((w * scale).round() as u32).clamp(1, self.width);
+                let fit_h = ((h * scale).round() as u32).clamp(1, self.height);
+                self.small.buffer_mut().fill(0);
+                let (left, top) = ((self.width - fit_w) / 2, (self.height - fit_h) / 2);
+                let mut inside = CroppedImageMut::new(&mut self.small, left, top, fit_w, fit_h).map_err(internal)?;
+                self.resizer.resize(&source, &mut inside, &options).map_err(internal)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(colour: Colour, resize: Resize, size: (usize, usize)) -> Input {
+        let channels = colour.channels();
+        Input {
+            frames: 4,
+            width: size.0,
+            height: size.1,
+            colour,
+            frame_rate: 10.0,
+            resize,
+            mean: vec![0.5; channels],
+            std: vec![0.25; channels],
+        }
+    }
+
+    fn solid(w: u32, h: u32, rgb: [u8; 3]) -> Frame {
+        let mut frame = Frame::new(w, h);
+        frame.data_mut().chunks_exact_mut(3).for_each(|p| p.copy_from_slice(&rgb));
+        frame
+    }
+
+    fn plane(pre: &mut Preprocessor, frame: &Frame) -> Result<Option<Vec<f32>>> {
+        let mut plane = vec![f32::NAN; pre.plane_len()];
+        Ok(pre.prepare(frame, &mut plane)?.then_some(plane))
+    }
+
+    #[test]
+    fn values_are_normalised_by_channel() -> Result<()> {
+        for size in [(8, 8), (7, 5), (31, 16)] {
+            let mut pre = Preprocessor::new(&input(Colour::Rgb, Resize::Crop, size));
+            let got = plane(&mut pre, &solid(33, 21, [0, 51, 255]))?.unwrap_or_default();
+            let pixels = size.0 * size.1;
+            for (c, want) in [-2.0, -1.2, 2.0].into_iter().enumerate() {
+                assert!(got[c * pixels..(c + 1) * pixels].iter().all(|x| (x - want).abs() < 1e-5));
+            }
+        }
+        let mut gray = Preprocessor::new(&input(Colour::Gray, Resize::Stretch, (4, 4)));
+        let got = plane(&mut gray, &solid(9, 9, [255, 0, 0]))?.unwrap_or_default();
+        assert!(got.iter().all(|x| (x - (0.299 - 0.5) / 0.25).abs() < 1e-5));
+        Ok(())
+    }
+
+    #[test]
+    fn crop_takes_the_centre_and_pad_keeps_everything() -> Result<()> {
+        // Left and right quarter white, middle black.
+        let mut frame = Frame::new(32, 16);
+        for (i, p) in frame.data_mut().chunks_exact_mut(3).enumerate() {
+            p.fill(if (8..24).contains(&(i % 32)) { 0 } else { 255 });
+        }
+        let mut crop = Preprocessor::new(&input(Colour::Rgb, Resize::Crop, (16, 16)));
+        assert!(plane(&mut crop, &frame)?.unwrap_or_default().iter().all(|x| *x == -2.0));
+        let mut pad = Preprocessor::new(&input(Colour::Rgb, Resize::Pad, (16, 16)));
+        let got = plane(&mut pad, &frame)?.unwrap_or_default();
+        let row = |y: usize| &got[y * 16..(y + 1) * 16];
+        assert!(row(0).iter().chain(row(15)).all(|x| *x == -2.0), "black bars above and below");
+        assert!(row(8)[0] == 2.0 && row(8)[8] == -2.0 && row(8)[15] == 2.0, "{:?}", row(8));
+        Ok(())
+    }
+
+    #[test]
+    fn motion_is_the_difference_to_the_frame_before() -> Result<()> {
+        let mut input = input(Colour::Motion, Resize::Crop, (8, 8));
+        (input.mean, input.std) = (vec![0.0; 3], vec![0.125; 3]);
+        let mut pre = Preprocessor::new(&input);
+        assert_eq!(plane(&mut pre, &solid(20, 20, [10; 3]))?, None);
+        let mut got = plane(&mut pre, &solid(20, 20, [61; 3]))?.unwrap_or_default();
+        assert!(got.iter().all(|x| (x - 51.0 / 255.0 * 8.0).abs() < 1e-5));
+        pre.repeat(&mut got);
+        assert!(got.iter().all(|x| *x == 0.0));
+        pre.reset();
+        assert_eq!(plane(&mut pre, &solid(20, 20, [10; 3]))?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn shrinking_averages() -> Result<()> {
+        // A fine checkerboard becomes grey, not a pattern.
+        let mut frame = Frame::new(128, 128);
+        for (i, p) in frame.data_mut().chunks_exact_mut(3).enumerate() {
+            p.fill(if (i % 128 + i / 128).is_multiple_of(2) { 255 } else { 0 });
+        }
+        let mut pre = Preprocessor::new(&input(Colour::Rgb, Resize::Crop, (16, 16)));
+        let got = plane(&mut pre, &frame)?.unwrap_or_default();
+        assert!(got.iter().all(|x| x.abs() < 0.1));
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_picture_is_refused() {
+        let mut pre = Preprocessor::new(&input(Colour::Rgb, Resize::Crop, (8, 8)));
+        assert!(plane(&mut pre, &Frame::new(0, 5)).is_err_and(|e| e.kind() == ErrorKind::Source));
+    }
+}
