@@ -1,1 +1,27 @@
-//! placeholder
+//! The way of a frame, on threads.
+//!
+//! | thread | does | blocks on |
+//! |---|---|---|
+//! | capture ([`feed`]) | reads the source, paces files, reopens what was lost | the source |
+//! | main ([`run`]) | samples and prepares, draws, presents, writes events | the next frame, the display |
+//! | recognition ([`recognition`]) | window, engine, decision | the next plane, the engine |
+//!
+//! Latest wins: slots of fixed number go round between two threads ([`slots`]); whoever is slow loses old frames and
+//! never adds delay. Without real time (`--no-realtime`) everything blocks instead, recognition runs on the main thread,
+//! and the same file gives the same events, byte for byte.
+
+mod classify;
+mod feed;
+mod intake;
+mod recognition;
+mod recognizer;
+mod run;
+mod slots;
+mod statistics;
+
+pub use classify::{Answer, Classifier};
+pub use feed::Opener;
+pub use intake::{Intake, Plane};
+pub use recognizer::{Recognizer, View};
+pub use run::{Limits, Pipeline, Summary};
+pub use statistics::{Percentiles, resident_mib};
