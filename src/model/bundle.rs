@@ -1,9 +1,20 @@
-//! A model bundle: a folder with `manifest.toml`, `labels.txt`, `model.onnx` and `golden.safetensors`.
+//! A model bundle: a folder with `manifest.toml`, `labels.txt`, `model.onnx` and `golden.safetensors`. Blocks on the
+//! file system.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Manifest;
+use sha2::{Digest, Sha256};
+
+use super::graph::{Graph, Weights};
+use super::{Golden, Manifest, onnx, onnx_check, read_file, replace_file};
 use crate::{Error, ErrorKind, Result};
+
+const MANIFEST: &str = "manifest.toml";
+const LABELS: &str = "labels.txt";
+const MODEL: &str = "model.onnx";
+const GOLDEN: &str = "golden.safetensors";
 
 /// A bundle that was read and found consistent.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,17 +27,187 @@ pub struct Bundle {
     pub labels: Vec<String>,
 }
 
+fn refuse(path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Model, format_args!("{}: {why}", path.display()))
+}
+
 impl Bundle {
-    /// Reads the bundle in `dir` and checks it: fields, labels, hashes of the files.
+    /// Reads the bundle in `dir` and checks it: fields, labels, hashes of the files, and that the model and the golden
+    /// clip have the shapes that the manifest names.
     ///
     /// # Errors
     /// `Model`, with file, field and reason.
     pub fn load(dir: &Path) -> Result<Self> {
-        Err(Error::new(ErrorKind::Model, dir.display()))
+        let path = dir.join(MANIFEST);
+        if !path.is_file() {
+            return Err(refuse(dir, format_args!("no model bundle: there is no {MANIFEST} in it")));
+        }
+        let manifest = Manifest::parse(&text(&path)?).map_err(|error| error.within(path.display()))?;
+        check_files(dir, &manifest.sha256)?;
+        let labels_path = dir.join(LABELS);
+        let labels = parse_labels(&text(&labels_path)?).map_err(|error| error.within(labels_path.display()))?;
+        manifest.check_labels(&labels).map_err(|error| error.within(path.display()))?;
+        let bundle = Self { dir: dir.to_owned(), manifest, labels };
+        let within = |file: &str, error: Error| error.within(dir.join(file).display());
+        let (clip, classes) = (bundle.manifest.input.clip_shape(), bundle.labels.len());
+        onnx_check::check_signature(&onnx::read(&bundle.onnx())?, clip, classes).map_err(|e| within(MODEL, e))?;
+        bundle.golden()?;
+        Ok(bundle)
     }
 
     /// The f32 model.
     pub fn onnx(&self) -> PathBuf {
-        self.dir.join("model.onnx")
+        self.dir.join(MODEL)
+    }
+
+    /// The golden clip and its logits.
+    ///
+    /// # Errors
+    /// `Model`, naming the file and the tensor.
+    pub fn golden(&self) -> Result<Golden> {
+        let path = self.dir.join(GOLDEN);
+        let golden = Golden::read(&path)?;
+        golden.check(&self.manifest).map_err(|error| error.within(path.display()))?;
+        Ok(golden)
+    }
+}
+
+/// Writes a bundle to `dir` and loads it back; `manifest.sha256` is filled in. It is put together in a folder beside
+/// `dir`, so that a bundle that is there is replaced only by a complete one.
+///
+/// # Errors
+/// `Model` when the parts contradict one another, `Output` when they cannot be written or when `dir` holds something
+/// that is no part of a bundle.
+pub fn write(
+    dir: &Path,
+    manifest: Manifest,
+    labels: &[String],
+    graph: &Graph,
+    weights: &Weights,
+    golden: &Golden,
+) -> Result<Bundle> {
+    let failed = |why: std::io::Error| Error::new(ErrorKind::Output, format_args!("{}: {why}", dir.display()));
+    let target = if dir.exists() { dir.canonicalize().map_err(failed)? } else { dir.to_owned() };
+    refuse_foreign(&target)?;
+    let parent = match target.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) => Path::new("."),
+        None => return Err(failed(std::io::ErrorKind::InvalidInput.into())),
+    };
+    fs::create_dir_all(parent).map_err(failed)?;
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let temporary = parent.join(format!(".{name}.{}.new", std::process::id()));
+    let old = parent.join(format!(".{name}.{}.old", std::process::id()));
+    let written = fs::create_dir(&temporary)
+        .map_err(failed)
+        .and_then(|()| fill(&temporary, manifest, labels, graph, weights, golden))
+        .and_then(|bundle| swap(&temporary, &target, &old).map(|()| bundle).map_err(failed));
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    written.map(|bundle| Bundle { dir: dir.to_owned(), ..bundle })
+}
+
+/// Only folders that hold nothing but a bundle are replaced.
+fn refuse_foreign(dir: &Path) -> Result<()> {
+    let failed = |why: &dyn std::fmt::Display| Error::new(ErrorKind::Output, format_args!("{}: {why}", dir.display()));
+    if !dir.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir).map_err(|why| failed(&why))? {
+        let name = entry.map_err(|why| failed(&why))?.file_name();
+        if ![MANIFEST, LABELS, MODEL, GOLDEN].iter().any(|known| name == *known) {
+            let name = name.display();
+            return Err(failed(&format_args!("'{name}' is no part of a bundle: move it away or name another folder")));
+        }
+    }
+    Ok(())
+}
+
+fn fill(
+    dir: &Path,
+    mut manifest: Manifest,
+    labels: &[String],
+    graph: &Graph,
+    weights: &Weights,
+    golden: &Golden,
+) -> Result<Bundle> {
+    let text = labels.iter().map(|label| format!("{label}\n")).collect::<String>();
+    replace_file(&dir.join(LABELS), text.as_bytes())?;
+    onnx::write(graph, weights, &dir.join(MODEL))?;
+    golden.write(&dir.join(GOLDEN))?;
+    manifest.sha256 = BTreeMap::new();
+    for file in [LABELS, MODEL, GOLDEN] {
+        manifest.sha256.insert(file.into(), sha256(&read_file(&dir.join(file))?));
+    }
+    replace_file(&dir.join(MANIFEST), manifest.to_toml()?.as_bytes())?;
+    let bundle = Bundle::load(dir)?;
+    match bundle.labels == labels {
+        true => Ok(bundle),
+        false => Err(refuse(&dir.join(LABELS), "a label has a line break")),
+    }
+}
+
+fn swap(new: &Path, target: &Path, old: &Path) -> std::io::Result<()> {
+    if !target.exists() {
+        return fs::rename(new, target);
+    }
+    fs::rename(target, old)?;
+    if let Err(why) = fs::rename(new, target) {
+        fs::rename(old, target)?;
+        return Err(why);
+    }
+    fs::remove_dir_all(old)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn check_files(dir: &Path, hashes: &BTreeMap<String, String>) -> Result<()> {
+    let manifest = dir.join(MANIFEST);
+    let field = |name: &str, why: &str| refuse(&manifest, format_args!("field 'sha256', '{name}': {why}"));
+    if let Some(missing) = [LABELS, MODEL, GOLDEN].into_iter().find(|name| !hashes.contains_key(*name)) {
+        return Err(field(missing, "the file is not listed: export the bundle again"));
+    }
+    for (name, hash) in hashes {
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) || name == MANIFEST {
+            return Err(field(name, "not the plain name of another file in the bundle"));
+        }
+        if hash.len() != 64 || !hash.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(field(name, "not 64 lower-case hexadecimal digits"));
+        }
+        if sha256(&read_file(&dir.join(name))?) != *hash {
+            let why = "its SHA-256 is not the one in manifest.toml: it was changed or cut off, copy the bundle again";
+            return Err(refuse(&dir.join(name), why));
+        }
+    }
+    Ok(())
+}
+
+fn text(path: &Path) -> Result<String> {
+    String::from_utf8(read_file(path)?).map_err(|why| {
+        let line = why.as_bytes()[..why.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
+        refuse(path, format_args!("line {line}: not UTF-8"))
+    })
+}
+
+fn parse_labels(text: &str) -> Result<Vec<String>> {
+    let mut seen = BTreeSet::new();
+    for (index, label) in text.lines().enumerate() {
+        let refuse = |why| Error::new(ErrorKind::Model, format_args!("line {}: {why}", index + 1));
+        if label.trim().is_empty() {
+            return Err(refuse("the line is blank: one label a line".to_owned()));
+        }
+        if label.trim() != label || label.contains(|c: char| c.is_control() || c == '\u{feff}') {
+            return Err(refuse(format!("'{}' has blanks around it or control characters", label.escape_debug())));
+        }
+        if !seen.insert(label) {
+            return Err(refuse(format!("'{label}' is there twice")));
+        }
+    }
+    match seen.is_empty() {
+        true => Err(Error::new(ErrorKind::Model, "there are no labels")),
+        false => Ok(text.lines().map(str::to_owned).collect()),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::window::WindowSpec;
+use crate::{Error, ErrorKind, Result};
 
 /// The bundle format this program reads and writes.
 pub const FORMAT: u32 = 1;
@@ -177,5 +178,147 @@ impl Input {
     /// Frames, rate and hop of the window this input asks for.
     pub fn window(&self, hop: usize) -> WindowSpec {
         WindowSpec { frames: self.frames, frame_rate: self.frame_rate, hop }
+    }
+
+    /// Shape of a clip, `[1, C, T, H, W]`.
+    pub fn clip_shape(&self) -> [usize; 5] {
+        [1, self.colour.channels(), self.frames, self.height, self.width]
+    }
+}
+
+/// The most values a clip may have: a gigabyte of them.
+const MAX_CLIP_VALUES: usize = 1 << 28;
+
+fn refuse(why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Model, why)
+}
+
+fn range<T: PartialOrd + std::fmt::Display>(field: &str, value: T, min: T, max: T) -> Result<()> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    Err(refuse(format_args!("field '{field}': {value} is not from {min} to {max}")))
+}
+
+impl Manifest {
+    /// The manifest in `text`, its fields checked one by one and against one another.
+    ///
+    /// # Errors
+    /// `Model`, naming line or field.
+    pub fn parse(text: &str) -> Result<Self> {
+        let located = |why: toml::de::Error| {
+            let line = why.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            refuse(format_args!("line {line}: {}", why.message()))
+        };
+        // The version first: a newer manifest would otherwise be refused for the fields it adds.
+        let table: toml::Table = text.parse().map_err(located)?;
+        match table.get("format").and_then(toml::Value::as_integer) {
+            Some(format) if format == i64::from(FORMAT) => {}
+            Some(format) => {
+                let remedy = if format > i64::from(FORMAT) { "update kinora" } else { "export the bundle again" };
+                return Err(refuse(format_args!(
+                    "field 'format': this program reads version {FORMAT}, not {format}: {remedy}"
+                )));
+            }
+            None => return Err(refuse(format_args!("field 'format' is missing: a bundle has format = {FORMAT}"))),
+        }
+        let manifest: Self = toml::from_str(text).map_err(located)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The text of `manifest.toml`.
+    ///
+    /// # Errors
+    /// `Model` when a field cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(refuse)
+    }
+
+    /// Checks every field's range, and the fields against one another.
+    ///
+    /// # Errors
+    /// `Model`, naming the field.
+    pub fn check(&self) -> Result<()> {
+        let texts = [
+            ("name", &self.name),
+            ("architecture", &self.architecture),
+            ("provenance.licence", &self.provenance.licence),
+            ("provenance.data", &self.provenance.data),
+            ("provenance.recipe", &self.provenance.recipe),
+        ];
+        if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.trim().is_empty()) {
+            return Err(refuse(format_args!("field '{field}' is empty")));
+        }
+        self.input.check()?;
+        range("output.classes", self.output.classes, 1, 100_000)?;
+        range("run.hop", self.run.hop, 1, 1024)?;
+        self.check_decision()?;
+        match self.measured.iter().find(|measured| !measured.value.is_finite()) {
+            Some(measured) => Err(refuse(format_args!("field 'measured': '{}' is not finite", measured.figure))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_decision(&self) -> Result<()> {
+        let decision = &self.decision;
+        range("decision.enter", decision.enter, 0.0, 1.0)?;
+        range("decision.exit", decision.exit, 0.0, 1.0)?;
+        if decision.exit > decision.enter {
+            let (enter, exit) = (decision.enter, decision.exit);
+            return Err(refuse(format_args!("field 'decision.exit': {exit} is above decision.enter, {enter}")));
+        }
+        range("decision.smoothing_s", decision.smoothing_s, 0.0, 3600.0)?;
+        range("decision.min_duration_s", decision.min_duration_s, 0.0, 3600.0)?;
+        range("decision.merge_gap_s", decision.merge_gap_s, 0.0, 3600.0)?;
+        range("decision.cooldown_s", decision.cooldown_s, 0.0, 3600.0)
+    }
+
+    /// Checks `labels` against the number of classes and the sided pairs.
+    ///
+    /// # Errors
+    /// `Model`, naming the field.
+    pub fn check_labels(&self, labels: &[String]) -> Result<()> {
+        let (classes, count) = (self.output.classes, labels.len());
+        if classes != count {
+            return Err(refuse(format_args!("field 'output.classes': {classes}, but labels.txt has {count} labels")));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for label in self.sided.iter().flatten() {
+            if !labels.contains(label) {
+                return Err(refuse(format_args!("field 'sided': '{label}' is not in labels.txt")));
+            }
+            if !seen.insert(label) {
+                return Err(refuse(format_args!("field 'sided': '{label}' is named twice")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Input {
+    fn check(&self) -> Result<()> {
+        range("input.frames", self.frames, 1, 1024)?;
+        range("input.height", self.height, 8, 2048)?;
+        range("input.width", self.width, 8, 2048)?;
+        range("input.frame_rate", self.frame_rate, 0.5, 240.0)?;
+        let values: usize = self.clip_shape().iter().product();
+        if values > MAX_CLIP_VALUES {
+            return Err(refuse(format_args!("field 'input': a clip of {values} values is too large")));
+        }
+        let channels = self.colour.channels();
+        for (field, list) in [("input.mean", &self.mean), ("input.std", &self.std)] {
+            if list.len() != channels {
+                let count = list.len();
+                return Err(refuse(format_args!("field '{field}': {count} values for {channels} channels")));
+            }
+            if !list.iter().all(|x| x.is_finite()) {
+                return Err(refuse(format_args!("field '{field}': {list:?} is not finite")));
+            }
+        }
+        match self.std.iter().all(|&x| x > 0.0) {
+            true => Ok(()),
+            false => Err(refuse(format_args!("field 'input.std': {:?} is not above 0", self.std))),
+        }
     }
 }

@@ -1,17 +1,37 @@
-//! ONNX files from graphs, and weights from ONNX files, on `tract_onnx::pb`.
+//! ONNX files from graphs, and weights from ONNX files, on `tract_onnx::pb`. Blocks on the file system.
+//!
+//! Batch norm stays a node of its own and every initialiser keeps its parameter's name, so that a bundle can be trained
+//! further. The same graph and weights give the same bytes.
 
 use std::path::Path;
 
-use super::graph::{Graph, Weights};
+use ndarray::{ArrayD, IxDyn};
+use prost::Message;
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto::Dimension,
+    tensor_shape_proto::dimension, type_proto,
+};
+
+use super::graph::{Graph, Node, Op, Weights};
+use super::{onnx_check, replace_file};
 use crate::{Error, ErrorKind, Result};
 
-/// Writes `graph` with `weights` as ONNX: input `clip` `[1, C, T, H, W]`, output `logits` `[1, K]`.
+/// Name of the model's input.
+pub const INPUT: &str = "clip";
+/// Name of the model's output.
+pub const OUTPUT: &str = "logits";
+
+const IR_VERSION: i64 = 8;
+const OPSET: i64 = 17;
+
+/// Writes `graph` with `weights` as ONNX: input `clip` `[1, C, T, H, W]`, output `logits` `[1, K]`. A file that is there
+/// is replaced only once the new one is complete.
 ///
 /// # Errors
-/// `Model` when the weights do not fit, `Output` when the file cannot be written.
+/// `Model` when the weights do not fit or the graph does not end in logits, `Output` when the file cannot be written.
 pub fn write(graph: &Graph, weights: &Weights, path: &Path) -> Result<()> {
-    let _ = (graph, weights);
-    Err(Error::new(ErrorKind::Output, path.display()))
+    replace_file(path, &encode(graph, weights)?)
 }
 
 /// The float initialisers of an ONNX file by name: the parameters it was written from.
@@ -19,5 +39,168 @@ pub fn write(graph: &Graph, weights: &Weights, path: &Path) -> Result<()> {
 /// # Errors
 /// `Model` when the file cannot be read.
 pub fn read_weights(path: &Path) -> Result<Weights> {
-    Err(Error::new(ErrorKind::Model, path.display()))
+    weights_of(&read(path)?).map_err(|error| error.within(path.display()))
+}
+
+/// The model in the ONNX file at `path`, checked for consistency: see [`onnx_check::check`].
+pub(crate) fn read(path: &Path) -> Result<ModelProto> {
+    let bytes = super::read_file(path)?;
+    decode(&bytes).map_err(|error| error.within(path.display()))
+}
+
+fn decode(bytes: &[u8]) -> Result<ModelProto> {
+    let refuse = |why: &str| Error::new(ErrorKind::Model, format_args!("{why}: export the bundle again"));
+    if bytes.is_empty() {
+        return Err(refuse("the file is empty"));
+    }
+    let model = ModelProto::decode(bytes).map_err(|_| refuse("not an ONNX model, or cut off"))?;
+    onnx_check::check(&model)?;
+    Ok(model)
+}
+
+fn weights_of(model: &ModelProto) -> Result<Weights> {
+    let mut weights = Weights::new();
+    for tensor in model.graph.iter().flat_map(|graph| &graph.initializer) {
+        if tensor.data_type == DataType::Float as i32 {
+            weights.insert(tensor.name.clone(), array(tensor)?);
+        }
+    }
+    Ok(weights)
+}
+
+fn array(tensor: &TensorProto) -> Result<ArrayD<f32>> {
+    let shape: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect();
+    let values = if tensor.raw_data.is_empty() {
+        tensor.float_data.clone()
+    } else {
+        let (values, _) = tensor.raw_data.as_chunks::<4>();
+        values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    ArrayD::from_shape_vec(IxDyn(&shape), values)
+        .map_err(|why| Error::new(ErrorKind::Model, format_args!("initialiser '{}': {why}", tensor.name)))
+}
+
+fn encode(graph: &Graph, weights: &Weights) -> Result<Vec<u8>> {
+    graph.check(weights)?;
+    let output = graph.output();
+    if output.op == Op::Input || output.shape.len() != 1 {
+        let why = format!("graph node '{}': a model ends in logits [K], not in {:?}", output.name, output.shape);
+        return Err(Error::new(ErrorKind::Model, why));
+    }
+    let values = Values::new(graph)?;
+    let mut initializer = Vec::new();
+    for parameter in graph.parameters() {
+        if let Some(tensor) = weights.get(&parameter.name) {
+            initializer.push(float_tensor(&parameter.name, tensor));
+        }
+    }
+    let batched = |shape: &[usize]| std::iter::once(1).chain(shape.iter().copied()).collect::<Vec<_>>();
+    let proto = GraphProto {
+        node: graph.nodes().iter().flat_map(|node| values.node(graph, node)).collect(),
+        name: "kinora".into(),
+        initializer,
+        input: vec![value_info(INPUT, &batched(graph.input_shape()))],
+        output: vec![value_info(OUTPUT, &batched(&output.shape))],
+        ..Default::default()
+    };
+    let model = ModelProto {
+        ir_version: IR_VERSION,
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        producer_name: "kinora".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        graph: Some(proto),
+        ..Default::default()
+    };
+    onnx_check::check(&model)?;
+    Ok(model.encode_to_vec())
+}
+
+/// The names of a graph's values in the file: those of its nodes, but for the output.
+struct Values(Vec<String>);
+
+impl Values {
+    fn new(graph: &Graph) -> Result<Self> {
+        let mut names: Vec<String> = graph.nodes().iter().map(|node| node.name.clone()).collect();
+        if let Some(last) = names.last_mut() {
+            *last = OUTPUT.into();
+        }
+        match graph.nodes().iter().take(names.len() - 1).find(|node| node.name == OUTPUT) {
+            Some(_) => Err(Error::new(ErrorKind::Model, "graph node 'logits': only the last may have this name")),
+            None => Ok(Self(names)),
+        }
+    }
+
+    /// The ONNX nodes of `node`, with its values' and parameters' names.
+    fn node(&self, graph: &Graph, node: &Node) -> Vec<NodeProto> {
+        let Some(index) = graph.nodes().iter().position(|other| other.name == node.name) else { return vec![] };
+        let inputs = node.inputs.iter().map(|value| self.0[value.index()].clone());
+        let inputs = inputs.chain(graph.node_parameters(node).into_iter().map(|p| p.name)).collect();
+        let (op_type, attribute) = match &node.op {
+            Op::Input => return vec![],
+            Op::Conv(conv) => {
+                let pads = conv.pad.map(|p| p.0).into_iter().chain(conv.pad.map(|p| p.1));
+                let attributes =
+                    vec![ints("kernel_shape", conv.kernel), ints("strides", conv.stride), ints("pads", pads)];
+                ("Conv", attributes)
+            }
+            Op::BatchNorm { eps } => ("BatchNormalization", vec![float("epsilon", *eps)]),
+            Op::Relu => ("Relu", vec![]),
+            Op::AvgPool { kernel } => ("AveragePool", vec![ints("kernel_shape", *kernel), ints("strides", *kernel)]),
+            Op::Add => ("Add", vec![]),
+            Op::GlobalAverage => return global_average(node, inputs, &self.0[index]),
+            Op::Dense { .. } => ("Gemm", vec![int("transB", 1)]),
+        };
+        vec![node_proto(&node.name, op_type, inputs, &self.0[index], attribute)]
+    }
+}
+
+/// ONNX keeps the averaged axes as ones: they are flattened away.
+fn global_average(node: &Node, inputs: Vec<String>, output: &str) -> Vec<NodeProto> {
+    let pooled = format!("{}.pool", node.name);
+    vec![
+        node_proto(&pooled, "GlobalAveragePool", inputs, &pooled, vec![]),
+        node_proto(&node.name, "Flatten", vec![pooled.clone()], output, vec![int("axis", 1)]),
+    ]
+}
+
+fn node_proto(
+    name: &str,
+    op_type: &str,
+    input: Vec<String>,
+    output: &str,
+    attribute: Vec<AttributeProto>,
+) -> NodeProto {
+    let output = vec![output.to_owned()];
+    NodeProto { input, output, name: name.into(), op_type: op_type.into(), attribute, ..Default::default() }
+}
+
+fn ints(name: &str, values: impl IntoIterator<Item = usize>) -> AttributeProto {
+    let ints = values.into_iter().map(|x| x as i64).collect();
+    AttributeProto { name: name.into(), r#type: AttributeType::Ints as i32, ints, ..Default::default() }
+}
+
+fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Int as i32, i, ..Default::default() }
+}
+
+fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Float as i32, f, ..Default::default() }
+}
+
+fn float_tensor(name: &str, tensor: &ArrayD<f32>) -> TensorProto {
+    TensorProto {
+        dims: tensor.shape().iter().map(|&d| d as i64).collect(),
+        data_type: DataType::Float as i32,
+        name: name.into(),
+        raw_data: tensor.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        ..Default::default()
+    }
+}
+
+fn value_info(name: &str, shape: &[usize]) -> ValueInfoProto {
+    let dim = |&d: &usize| Dimension { value: Some(dimension::Value::DimValue(d as i64)), ..Default::default() };
+    let shape = TensorShapeProto { dim: shape.iter().map(dim).collect() };
+    let tensor = type_proto::Tensor { elem_type: DataType::Float as i32, shape: Some(shape) };
+    let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() });
+    ValueInfoProto { name: name.into(), r#type, ..Default::default() }
 }

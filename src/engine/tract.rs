@@ -1,0 +1,137 @@
+//! The engine `tract`: any f32 ONNX model, on one thread of the CPU. `infer` allocates; what it allocates does not grow.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use ndarray::ArrayView5;
+use tract_onnx::pb::ModelProto;
+use tract_onnx::prelude::{
+    DatumExt, InferenceModelExt, IntoRunnable, Tensor, TractResult, TypedModel, TypedRunnableModel, TypedSimpleState,
+    tvec,
+};
+
+use super::{Engine, Session};
+use crate::model::{Bundle, onnx};
+use crate::{Error, ErrorKind, Result};
+
+/// The most values of one tensor inside a model: a gigabyte of them.
+const MAX_VALUES: usize = 1 << 28;
+/// tract can quote whole nodes in its reasons.
+const MAX_REASON: usize = 400;
+
+/// A model compiled by tract.
+pub struct Tract {
+    plan: Arc<TypedRunnableModel>,
+    clip: [usize; 5],
+    classes: usize,
+}
+
+impl Tract {
+    /// Compiles `bundle`'s `model.onnx` for clips of the manifest's shape.
+    ///
+    /// # Errors
+    /// `Model` when the file is broken or contradicts the manifest, `Engine` when tract cannot compile it or `threads`
+    /// is not 1.
+    pub fn open(bundle: &Bundle, threads: usize) -> Result<Self> {
+        if threads != 1 {
+            let why = format!("engine tract runs on one thread, not {threads}: leave --threads out");
+            return Err(Error::new(ErrorKind::Engine, why));
+        }
+        let path = bundle.onnx();
+        let (clip, classes) = (bundle.manifest.input.clip_shape(), bundle.labels.len());
+        let proto = onnx::read(&path)?;
+        let plan = guarded(|| compile(&proto, clip)).map_err(|why| {
+            let why = format!("{}: tract cannot compile the model: {why}", path.display());
+            Error::new(ErrorKind::Engine, why)
+        })?;
+        Ok(Self { plan, clip, classes })
+    }
+}
+
+impl Engine for Tract {
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>> {
+        let state = guarded(|| self.plan.spawn())
+            .map_err(|why| Error::new(ErrorKind::Engine, format_args!("engine tract: no session: {why}")))?;
+        Ok(Box::new(Stream { state, clip: self.clip, classes: self.classes }))
+    }
+}
+
+struct Stream {
+    state: TypedSimpleState,
+    clip: [usize; 5],
+    classes: usize,
+}
+
+impl Session for Stream {
+    fn infer(&mut self, clip: ArrayView5<'_, f32>, logits: &mut [f32]) -> Result<()> {
+        let failed = |why: &dyn std::fmt::Display| Error::new(ErrorKind::Engine, format_args!("engine tract: {why}"));
+        if clip.shape() != self.clip || logits.len() != self.classes {
+            let why = format!(
+                "a clip {:?} and {} logits given, {:?} and {} wanted",
+                clip.shape(),
+                logits.len(),
+                self.clip,
+                self.classes
+            );
+            return Err(failed(&why));
+        }
+        let outputs =
+            guarded(|| self.state.run(tvec!(Tensor::from(clip.to_owned()).into()))).map_err(|why| failed(&why))?;
+        let output = outputs.first().ok_or_else(|| failed(&"the model has no output"))?;
+        let values = output.to_plain_array_view::<f32>().map_err(|why| failed(&why))?;
+        if values.len() != logits.len() {
+            return Err(failed(&format_args!("{} logits computed, {} wanted", values.len(), logits.len())));
+        }
+        if !values.iter().all(|x| x.is_finite()) {
+            return Err(failed(&"a logit is not finite: the model's weights or its input are out of range"));
+        }
+        logits.iter_mut().zip(&values).for_each(|(to, from)| *to = *from);
+        Ok(())
+    }
+}
+
+fn compile(proto: &ModelProto, clip: [usize; 5]) -> TractResult<Arc<TypedRunnableModel>> {
+    let parsed = tract_onnx::onnx().parse(proto, None)?;
+    let model = parsed.model.with_input_fact(0, f32::fact(clip).into())?.into_typed()?;
+    refuse_large(&model)?;
+    model.into_optimized()?.into_runnable()
+}
+
+/// A model may ask for any amount of memory between its input and its output, and running out of it ends the process.
+fn refuse_large(model: &TypedModel) -> TractResult<()> {
+    for node in model.nodes() {
+        for output in &node.outputs {
+            let values =
+                output.fact.shape.as_concrete().map(|shape| {
+                    shape.iter().try_fold(1usize, |product, &d| product.checked_mul(d)).unwrap_or(usize::MAX)
+                });
+            if values.is_none_or(|values| values > MAX_VALUES) {
+                let (name, fact) = (&node.name, &output.fact);
+                return Err(tract_onnx::prelude::TractError::msg(format!("node '{name}': {fact:?} is too large")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What `work` returns; tract's error or panic as one short line. tract panics on some models that it cannot run.
+fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> std::result::Result<T, String> {
+    let reason = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(why)) => format!("{why:#}"),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            format!("a defect in it: {}", text.unwrap_or("no reason given"))
+        }
+    };
+    let mut line: String = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(MAX_REASON) {
+        line.truncate(end);
+        line.push_str("...");
+    }
+    Err(line)
+}

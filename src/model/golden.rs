@@ -1,0 +1,95 @@
+//! `golden.safetensors`: a clip and the logits that every engine must compute from it. Blocks on the file system.
+
+use std::path::Path;
+
+use ndarray::{Array5, ArrayView1, Dimension};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use super::{Manifest, read_file, replace_file};
+use crate::{Error, ErrorKind, Result};
+
+/// A clip and its logits, as the trainer computed them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Golden {
+    /// A prepared clip, `[1, C, T, H, W]`.
+    pub clip: Array5<f32>,
+    /// Its logits, `[K]`.
+    pub logits_f32: Vec<f32>,
+}
+
+fn refuse(why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Model, format_args!("{why}: export the bundle again"))
+}
+
+impl Golden {
+    /// Reads `clip` and `logits_f32` from a safetensors file.
+    ///
+    /// # Errors
+    /// `Model`, naming the file and the tensor.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::parse(&read_file(path)?).map_err(|error| error.within(path.display()))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        let tensors =
+            SafeTensors::deserialize(bytes).map_err(|why| refuse(format_args!("not a safetensors file: {why}")))?;
+        if let Some(other) = tensors.names().into_iter().find(|name| !["clip", "logits_f32"].contains(name)) {
+            return Err(refuse(format_args!("tensor '{other}' is unknown")));
+        }
+        let (shape, values) = floats(&tensors, "clip")?;
+        let shape: [usize; 5] = shape
+            .try_into()
+            .map_err(|shape| refuse(format_args!("tensor 'clip': {shape:?} is not [1, C, T, H, W]")))?;
+        let clip = Array5::from_shape_vec(shape, values).map_err(|why| refuse(format_args!("tensor 'clip': {why}")))?;
+        let (shape, logits_f32) = floats(&tensors, "logits_f32")?;
+        match shape.len() {
+            1 => Ok(Self { clip, logits_f32 }),
+            _ => Err(refuse(format_args!("tensor 'logits_f32': {shape:?} is not [K]"))),
+        }
+    }
+
+    /// Writes the file; one that is there is replaced only once the new one is complete.
+    ///
+    /// # Errors
+    /// `Output`, naming the file.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let failed = |why: safetensors::SafeTensorError| {
+            Error::new(ErrorKind::Output, format_args!("{}: {why}", path.display()))
+        };
+        let clip: Vec<u8> = self.clip.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let logits: Vec<u8> = self.logits_f32.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let clip = TensorView::new(Dtype::F32, self.clip.shape().to_vec(), &clip).map_err(failed)?;
+        let logits = TensorView::new(Dtype::F32, vec![self.logits_f32.len()], &logits).map_err(failed)?;
+        let bytes = safetensors::serialize([("clip", clip), ("logits_f32", logits)], None).map_err(failed)?;
+        replace_file(path, &bytes)
+    }
+
+    /// Checks shapes against `manifest`, and that all values are finite.
+    ///
+    /// # Errors
+    /// `Model`, naming the tensor and both shapes.
+    pub fn check(&self, manifest: &Manifest) -> Result<()> {
+        let (clip, classes) = (manifest.input.clip_shape(), manifest.output.classes);
+        if self.clip.raw_dim().slice() != clip {
+            let given = self.clip.shape();
+            return Err(refuse(format_args!("tensor 'clip' is {given:?}, but manifest.toml says {clip:?}")));
+        }
+        if self.logits_f32.len() != classes {
+            let given = self.logits_f32.len();
+            return Err(refuse(format_args!("tensor 'logits_f32' has {given} values for {classes} classes")));
+        }
+        if !self.clip.iter().chain(ArrayView1::from(&self.logits_f32)).all(|x| x.is_finite()) {
+            return Err(refuse("a value is not finite"));
+        }
+        Ok(())
+    }
+}
+
+fn floats(tensors: &SafeTensors<'_>, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+    let tensor = tensors.tensor(name).map_err(|_| refuse(format_args!("tensor '{name}' is missing")))?;
+    if tensor.dtype() != Dtype::F32 {
+        return Err(refuse(format_args!("tensor '{name}' has type {:?}, not F32", tensor.dtype())));
+    }
+    let (values, _) = tensor.data().as_chunks::<4>();
+    Ok((tensor.shape().to_vec(), values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
+}

@@ -1,0 +1,140 @@
+//! What must hold of an ONNX model before tract sees it: tract panics or allocates without bound on some of what is
+//! refused here.
+
+use std::collections::HashSet;
+
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto, tensor_proto::DataLocation,
+    tensor_proto::DataType, tensor_shape_proto::dimension, type_proto,
+};
+
+use super::onnx::{INPUT, OUTPUT};
+use crate::{Error, ErrorKind, Result};
+
+/// The largest kernel, stride, padding or dilation along one axis.
+const MAX_EXTENT: i64 = 1024;
+
+fn refuse(why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Model, format_args!("{why}: export the bundle again"))
+}
+
+/// Checks that `model` has one graph whose values exist, are made before they are read and have data of their shape.
+///
+/// # Errors
+/// `Model`, naming the node or the initialiser.
+pub(crate) fn check(model: &ModelProto) -> Result<()> {
+    let graph = model.graph.as_ref().ok_or_else(|| refuse("not an ONNX model: it has no graph"))?;
+    if model.ir_version < 1 || !model.opset_import.iter().any(|set| set.version > 0) {
+        return Err(refuse("not a complete ONNX model: it names no operator set"));
+    }
+    if !model.functions.is_empty() || !graph.sparse_initializer.is_empty() {
+        return Err(refuse("model functions and sparse initialisers are not supported"));
+    }
+    let mut values: HashSet<&str> = HashSet::new();
+    for tensor in &graph.initializer {
+        if tensor.name.is_empty() || !values.insert(&tensor.name) {
+            return Err(refuse(format_args!("initialiser '{}': the name is empty or taken", tensor.name)));
+        }
+        check_tensor(tensor)?;
+    }
+    values.extend(graph.input.iter().map(|input| input.name.as_str()));
+    for node in &graph.node {
+        let name = if node.name.is_empty() { &node.op_type } else { &node.name };
+        if let Some(missing) = node.input.iter().find(|input| !input.is_empty() && !values.contains(input.as_str())) {
+            return Err(refuse(format_args!("node '{name}': its input '{missing}' is made by nothing before it")));
+        }
+        for output in node.output.iter().filter(|output| !output.is_empty()) {
+            if !values.insert(output) {
+                return Err(refuse(format_args!("node '{name}': its output '{output}' is made twice")));
+            }
+        }
+        check_attributes(name, &node.attribute)?;
+    }
+    match graph.output.iter().find(|output| !values.contains(output.name.as_str())) {
+        Some(output) => Err(refuse(format_args!("output '{}' is made by no node", output.name))),
+        None => Ok(()),
+    }
+}
+
+fn check_attributes(node: &str, attributes: &[AttributeProto]) -> Result<()> {
+    for attribute in attributes {
+        let extent = matches!(attribute.name.as_str(), "kernel_shape" | "strides" | "pads" | "dilations");
+        if extent && !attribute.ints.iter().all(|x| (0..=MAX_EXTENT).contains(x)) {
+            let (name, ints) = (&attribute.name, &attribute.ints);
+            return Err(refuse(format_args!("node '{node}': {name} {ints:?} is out of range")));
+        }
+        attribute.t.iter().chain(&attribute.tensors).try_for_each(check_tensor)?;
+        attribute.g.iter().chain(&attribute.graphs).flat_map(|graph| &graph.initializer).try_for_each(check_tensor)?;
+    }
+    Ok(())
+}
+
+fn check_tensor(tensor: &TensorProto) -> Result<()> {
+    let refuse = |why: &dyn std::fmt::Display| refuse(format_args!("initialiser '{}': {why}", tensor.name));
+    if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
+        return Err(refuse(&"its data are in another file, which is not supported"));
+    }
+    let (size, unpacked) = match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Float) => (4, tensor.float_data.len()),
+        Ok(DataType::Int32) => (4, tensor.int32_data.len()),
+        Ok(DataType::Int8 | DataType::Uint8 | DataType::Bool) => (1, tensor.int32_data.len()),
+        Ok(DataType::Int64) => (8, tensor.int64_data.len()),
+        _ => return Err(refuse(&format_args!("data type {} is not supported", tensor.data_type))),
+    };
+    let len = tensor.dims.iter().try_fold(1usize, |len, &d| len.checked_mul(usize::try_from(d).ok()?));
+    let len = len.ok_or_else(|| refuse(&format_args!("shape {:?} is impossible", tensor.dims)))?;
+    let (given, wanted) =
+        if tensor.raw_data.is_empty() { (unpacked, Some(len)) } else { (tensor.raw_data.len(), len.checked_mul(size)) };
+    if tensor.segment.is_some() || wanted != Some(given) {
+        return Err(refuse(&format_args!("its data do not have the size of its shape {:?}", tensor.dims)));
+    }
+    Ok(())
+}
+
+/// Checks that `model` has the input `clip` of shape `clip` and the output `logits` of shape `[1, classes]`, both f32.
+///
+/// # Errors
+/// `Model`, naming the input or output and both shapes.
+pub(crate) fn check_signature(model: &ModelProto, clip: [usize; 5], classes: usize) -> Result<()> {
+    let graph = model.graph.as_ref().ok_or_else(|| refuse("it has no graph"))?;
+    check_value("input", INPUT, &inputs(graph), &clip)?;
+    check_value("output", OUTPUT, &graph.output.iter().collect::<Vec<_>>(), &[1, classes])
+}
+
+/// Old files list initialisers among the inputs.
+fn inputs(graph: &GraphProto) -> Vec<&ValueInfoProto> {
+    graph.input.iter().filter(|input| !graph.initializer.iter().any(|tensor| tensor.name == input.name)).collect()
+}
+
+fn check_value(what: &str, name: &str, values: &[&ValueInfoProto], wanted: &[usize]) -> Result<()> {
+    let [value] = values else {
+        let names: Vec<&str> = values.iter().map(|value| value.name.as_str()).collect();
+        return Err(refuse(format_args!("one {what}, '{name}', wanted, {names:?} found")));
+    };
+    if value.name != name {
+        return Err(refuse(format_args!("the {what} is named '{}', not '{name}'", value.name)));
+    }
+    let tensor = match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => tensor,
+        None => return Err(refuse(format_args!("{what} '{name}' has no type"))),
+    };
+    if tensor.elem_type != DataType::Float as i32 {
+        return Err(refuse(format_args!("{what} '{name}' has element type {}, not f32", tensor.elem_type)));
+    }
+    let dims: Vec<Option<i64>> = tensor.shape.iter().flat_map(|shape| &shape.dim).map(fixed).collect();
+    let fits = |(given, &wanted): (&Option<i64>, &usize)| given.is_none_or(|d| usize::try_from(d) == Ok(wanted));
+    if dims.len() != wanted.len() || !dims.iter().zip(wanted).all(fits) {
+        let dims: Vec<String> = dims.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
+        let dims = dims.join(", ");
+        return Err(refuse(format_args!("{what} '{name}' is [{dims}], but manifest and labels say {wanted:?}")));
+    }
+    Ok(())
+}
+
+/// A dimension's size, unless it is symbolic.
+fn fixed(dim: &tract_onnx::pb::tensor_shape_proto::Dimension) -> Option<i64> {
+    match dim.value {
+        Some(dimension::Value::DimValue(d)) => Some(d),
+        _ => None,
+    }
+}
