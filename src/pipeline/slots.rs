@@ -37,6 +37,7 @@ pub struct Sender<T> {
     freed: Arc<Bell>,
     ready: Arc<Bell>,
     closed: Arc<AtomicBool>,
+    kept: Option<T>,
 }
 
 /// The side that empties slots.
@@ -55,14 +56,19 @@ pub fn ring<T>(slots: Vec<T>, ready: Arc<Bell>) -> (Sender<T>, Receiver<T>) {
     free_in.push_iter(slots.into_iter());
     let freed = Arc::new(Bell::default());
     let closed = Arc::new(AtomicBool::new(false));
-    let sender = Sender { free, filled, freed: freed.clone(), ready, closed: closed.clone() };
+    let sender = Sender { free, filled, freed: freed.clone(), ready, closed: closed.clone(), kept: None };
     (sender, Receiver { free: free_in, filled: filled_out, freed, closed })
 }
 
 impl<T> Sender<T> {
     /// A free slot, or `None` when the receiver is behind.
     pub fn slot(&mut self) -> Option<T> {
-        self.free.try_pop()
+        self.kept.take().or_else(|| self.free.try_pop())
+    }
+
+    /// Takes back a slot that was not filled after all; it is the next free one.
+    pub fn keep(&mut self, slot: T) {
+        self.kept = Some(slot);
     }
 
     /// Waits for a slot to become free, at most for `timeout`.

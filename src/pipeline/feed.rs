@@ -1,0 +1,321 @@
+//! The capture thread: reads the source into free slots, paces what has no clock of its own, reopens what was lost.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::slots::{Bell, Receiver, Sender, ring};
+use crate::capture::{Captured, Source, SourceInfo};
+use crate::frame::Frame;
+use crate::stop::Stop;
+use crate::{Error, ErrorKind, Result};
+
+/// Opens the source, at the start and again after it was lost.
+pub type Opener = Box<dyn FnMut() -> Result<Box<dyn Source>> + Send>;
+
+/// Frames between the source and the main thread: one being filled, one being shown, two waiting.
+const SLOTS: usize = 4;
+/// Waits between attempts to reopen a lost source, the last one over and over.
+const BACK_OFF: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+/// A source this late is not caught up with by showing frames faster, but shown later from then on.
+const LATE: Duration = Duration::from_millis(200);
+
+/// What the capture thread tells besides frames.
+#[derive(Debug, Default)]
+struct State {
+    lost: Option<String>,
+    failed: Option<Error>,
+}
+
+/// The receiving end of the capture thread. Dropping it stops the thread.
+pub struct Feed {
+    /// Frames, oldest first.
+    pub frames: Receiver<Frame>,
+    state: Arc<Mutex<State>>,
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Feed {
+    /// Starts the thread on `source`. `ready` is rung for each frame, each change of state and at the end.
+    ///
+    /// # Errors
+    /// `Internal` when the system starts no thread.
+    pub fn start(source: Box<dyn Source>, reopen: Opener, realtime: bool, ready: Arc<Bell>) -> Result<Self> {
+        let (sender, frames) = ring((0..SLOTS).map(|_| Frame::default()).collect(), ready.clone());
+        let state = Arc::new(Mutex::new(State::default()));
+        let stop = Stop::default();
+        let worker = Worker { sender, reopen, realtime, ready, state: state.clone(), stop: stop.clone() };
+        let thread = std::thread::Builder::new()
+            .name("capture".into())
+            .spawn(move || worker.run(source))
+            .map_err(|e| Error::new(ErrorKind::Internal, format_args!("starting the capture thread: {e}")))?;
+        Ok(Self { frames, state, stop, thread: Some(thread) })
+    }
+
+    /// Why the source is lost at present, if it is.
+    pub fn lost(&self) -> Option<String> {
+        self.lock().lost.clone()
+    }
+
+    /// The error that ended the source, once.
+    pub fn failure(&self) -> Option<Error> {
+        self.lock().failed.take()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.stop.request();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the capture thread panicked");
+        }
+    }
+}
+
+struct Worker {
+    sender: Sender<Frame>,
+    reopen: Opener,
+    realtime: bool,
+    ready: Arc<Bell>,
+    state: Arc<Mutex<State>>,
+    stop: Stop,
+}
+
+impl Worker {
+    fn run(mut self, source: Box<dyn Source>) {
+        let mut source = source;
+        // Sequence and time go on over a reopened source, so that "never goes back" holds for the stream as a whole.
+        let mut splice = Splice::default();
+        loop {
+            match self.read(source, &mut splice) {
+                Ok(()) => return,
+                Err(error) if error.kind().can_retry() => {
+                    log::warn!("{error}; reopening");
+                    self.tell(|state| state.lost = Some(error.to_string()));
+                }
+                Err(error) => return self.tell(|state| state.failed = Some(error)),
+            }
+            let lost_at = Instant::now();
+            source = match self.open_again() {
+                Some(source) => source,
+                None => return,
+            };
+            splice.resume(lost_at.elapsed());
+            log::info!("{}: back", source.info().name);
+            self.tell(|state| state.lost = None);
+        }
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.ready.ring();
+    }
+
+    /// Reads until the end of the source or a stop.
+    fn read(&mut self, mut source: Box<dyn Source>, splice: &mut Splice) -> Result<()> {
+        let pace = self.realtime && !source.info().live;
+        let mut epoch: Option<Instant> = None;
+        let mut frame = Frame::default();
+        while !self.stop.requested() {
+            if source.next_frame(&mut frame)? == Captured::End {
+                return Ok(());
+            }
+            if pace {
+                let now = Instant::now();
+                let start = *epoch.get_or_insert(now.checked_sub(frame.timestamp).unwrap_or(now));
+                let due = start + frame.timestamp;
+                if now.saturating_duration_since(due) > LATE {
+                    epoch = now.checked_sub(frame.timestamp);
+                } else if self.stop.sleep_until(due) {
+                    return Ok(());
+                }
+            }
+            if !source.info().live {
+                frame.captured = Instant::now();
+            }
+            splice.apply(&mut frame);
+            // With real time a frame without a slot is lost: the next one takes its place.
+            if let Some(slot) = self.free_slot() {
+                self.sender.send(std::mem::replace(&mut frame, slot));
+            }
+        }
+        Ok(())
+    }
+
+    fn free_slot(&mut self) -> Option<Frame> {
+        loop {
+            let slot = self.sender.slot();
+            if slot.is_some() || self.realtime || self.stop.requested() {
+                return slot;
+            }
+            self.sender.wait_free(Stop::TICK);
+        }
+    }
+
+    fn open_again(&mut self) -> Option<Box<dyn Source>> {
+        for attempt in 0.. {
+            let pause = BACK_OFF[std::cmp::min(attempt, BACK_OFF.len() - 1)];
+            if self.stop.sleep_until(Instant::now() + pause) {
+                return None;
+            }
+            match (self.reopen)() {
+                Ok(source) => return Some(source),
+                Err(error) => self.tell(|state| state.lost = Some(error.to_string())),
+            }
+        }
+        None
+    }
+}
+
+/// Joins the streams of a source that was reopened: time and numbers go on.
+#[derive(Debug, Default)]
+struct Splice {
+    time: Duration,
+    sequence: u64,
+    last_time: Duration,
+    last_sequence: Option<u64>,
+    resumed: Option<Duration>,
+}
+
+impl Splice {
+    /// The source is back after `gap`.
+    fn resume(&mut self, gap: Duration) {
+        self.resumed = Some(gap);
+    }
+
+    fn apply(&mut self, frame: &mut Frame) {
+        if let Some(gap) = self.resumed.take() {
+            // Camera clocks go on by themselves; file-like sources begin at zero again.
+            let wanted = self.last_time + gap;
+            self.time = if frame.timestamp >= wanted { Duration::ZERO } else { wanted - frame.timestamp };
+            self.sequence = self.last_sequence.map_or(0, |n| n + 1).saturating_sub(frame.sequence);
+        }
+        frame.timestamp += self.time;
+        frame.sequence += self.sequence;
+        (self.last_time, self.last_sequence) = (frame.timestamp, Some(frame.sequence));
+    }
+}
+
+/// What a test or a bench needs of a source without a device: `count` pictures, then what `end` says.
+#[cfg(test)]
+pub(super) struct Scripted {
+    pub info: SourceInfo,
+    pub next: u64,
+    pub count: u64,
+    pub end: fn() -> Result<Captured>,
+}
+
+#[cfg(test)]
+impl Scripted {
+    pub fn boxed(count: u64, end: fn() -> Result<Captured>) -> Box<dyn Source> {
+        let info = SourceInfo { name: "scripted".into(), width: 16, height: 12, frame_rate: 20.0, live: false };
+        Box::new(Self { info, next: 0, count, end })
+    }
+}
+
+#[cfg(test)]
+impl Source for Scripted {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn next_frame(&mut self, into: &mut Frame) -> Result<Captured> {
+        if self.next == self.count {
+            return (self.end)();
+        }
+        into.resize(self.info.width, self.info.height);
+        into.data_mut().fill(self.next as u8);
+        into.timestamp = Duration::from_secs_f64(self.next as f64 / f64::from(self.info.frame_rate));
+        into.sequence = self.next;
+        self.next += 1;
+        Ok(Captured::Frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost() -> Result<Captured> {
+        Err(Error::new(ErrorKind::SourceLost, "unplugged"))
+    }
+
+    fn end() -> Result<Captured> {
+        Ok(Captured::End)
+    }
+
+    /// All frames until the end: number, time, first byte.
+    fn drain(mut feed: Feed, ready: &Bell) -> (Vec<(u64, Duration, u8)>, Option<Error>, bool) {
+        let mut frames = Vec::new();
+        let mut was_lost = false;
+        loop {
+            let closed = feed.frames.closed();
+            was_lost |= feed.lost().is_some();
+            match feed.frames.receive() {
+                Some(frame) => {
+                    frames.push((frame.sequence, frame.timestamp, frame.data()[0]));
+                    feed.frames.give_back(frame);
+                }
+                None if closed => return (frames, feed.failure(), was_lost),
+                None => ready.wait(Stop::TICK),
+            }
+        }
+    }
+
+    #[test]
+    fn without_real_time_no_frame_is_lost() -> Result<()> {
+        let ready = Arc::new(Bell::default());
+        let feed = Feed::start(Scripted::boxed(200, end), Box::new(|| unreachable!()), false, ready.clone())?;
+        let (frames, failure, _) = drain(feed, &ready);
+        assert_eq!(frames.iter().map(|f| f.0).collect::<Vec<_>>(), (0..200).collect::<Vec<_>>());
+        assert_eq!(failure, None);
+        Ok(())
+    }
+
+    #[test]
+    fn with_real_time_frames_come_at_their_times() -> Result<()> {
+        let ready = Arc::new(Bell::default());
+        let begin = Instant::now();
+        let feed = Feed::start(Scripted::boxed(7, end), Box::new(|| unreachable!()), true, ready.clone())?;
+        let (frames, ..) = drain(feed, &ready);
+        assert_eq!(frames.len(), 7);
+        assert!(begin.elapsed() >= Duration::from_millis(300), "six intervals of 50 ms");
+        Ok(())
+    }
+
+    #[test]
+    fn a_lost_source_comes_back_and_time_goes_on() -> Result<()> {
+        let ready = Arc::new(Bell::default());
+        let mut attempts = 0;
+        let reopen: Opener = Box::new(move || {
+            attempts += 1;
+            if attempts == 1 { Err(Error::new(ErrorKind::Source, "not there yet")) } else { Ok(Scripted::boxed(3, end)) }
+        });
+        let feed = Feed::start(Scripted::boxed(3, lost), reopen, false, ready.clone())?;
+        let (frames, failure, was_lost) = drain(feed, &ready);
+        assert_eq!(frames.iter().map(|f| f.0).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+        assert!(frames.windows(2).all(|w| w[0].1 < w[1].1), "{frames:?}");
+        assert!(frames[3].1 - frames[2].1 > Duration::from_millis(700), "both waits are part of the gap");
+        assert!(was_lost && failure.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_broken_source_ends_with_its_error() -> Result<()> {
+        let ready = Arc::new(Bell::default());
+        let broken = || Err(Error::new(ErrorKind::Source, "broken"));
+        let feed = Feed::start(Scripted::boxed(1, broken), Box::new(|| unreachable!()), false, ready.clone())?;
+        let (frames, failure, _) = drain(feed, &ready);
+        assert_eq!(frames.len(), 1);
+        assert_eq!(failure.map(|e| e.kind()), Some(ErrorKind::Source));
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! Recognition beside the main thread: takes all waiting planes into the window, decides on the newest.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::intake::{Intake, Plane};
+use super::recognizer::{Recognizer, View};
+use super::slots::{Bell, Receiver, Sender, ring};
+use crate::decision::Event;
+use crate::frame::Frame;
+use crate::{Error, ErrorKind, Result};
+
+/// An event with what its line says beside it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The event.
+    pub event: Event,
+    /// Number of the newest frame that the decision saw.
+    pub frame: u64,
+    /// Time from that frame's capture to the event; `None` without real time.
+    pub latency: Option<Duration>,
+}
+
+/// What recognition tells the main thread.
+#[derive(Default)]
+struct Shared {
+    view: View,
+    found: Vec<Found>,
+    failed: Option<Error>,
+}
+
+/// Recognition, on the main thread or beside it.
+pub enum Recognition {
+    /// On the main thread: each plane is decided on before the next frame. Deterministic.
+    Inline {
+        /// The state.
+        recognizer: Box<Recognizer>,
+        /// A plane, reused.
+        plane: Plane,
+        /// Events of one plane, reused.
+        events: Vec<Event>,
+    },
+    /// On a thread of its own.
+    Beside(Beside),
+}
+
+/// The main thread's end of the recognition thread. Dropping it stops the thread.
+pub struct Beside {
+    planes: Option<Sender<Plane>>,
+    shared: Arc<Mutex<Shared>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Recognition {
+    /// Recognition on this thread.
+    pub fn inline(recognizer: Recognizer, intake: &Intake) -> Self {
+        Self::Inline { recognizer: Box::new(recognizer), plane: intake.plane(), events: Vec::with_capacity(16) }
+    }
+
+    /// Starts a thread; `ready` is rung when there are events. Up to `waiting` planes wait while the engine runs.
+    ///
+    /// # Errors
+    /// `Internal` when the system starts no thread.
+    pub fn beside(recognizer: Recognizer, intake: &Intake, waiting: usize, ready: Arc<Bell>) -> Result<Self> {
+        let bell = Arc::new(Bell::default());
+        let (planes, receiver) = ring((0..waiting.max(2)).map(|_| intake.plane()).collect(), bell.clone());
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let worker = Worker { recognizer, planes: receiver, bell, ready, shared: shared.clone() };
+        let thread = std::thread::Builder::new()
+            .name("recognition".into())
+            .spawn(move || worker.run())
+            .map_err(|e| Error::new(ErrorKind::Internal, format_args!("starting the recognition thread: {e}")))?;
+        Ok(Self::Beside(Beside { planes: Some(planes), shared, thread: Some(thread) }))
+    }
+
+    /// Shows `frame` to recognition; appends what was found, by this frame or earlier ones, to `found`.
+    ///
+    /// # Errors
+    /// Those of preparing a frame and of the engine.
+    pub fn offer(&mut self, intake: &mut Intake, frame: &Frame, found: &mut Vec<Found>) -> Result<()> {
+        match self {
+            Self::Inline { recognizer, plane, events } => {
+                if intake.offer(frame, plane)? {
+                    recognizer.absorb(plane, events);
+                    recognizer.decide(events)?;
+                    found.extend(events.drain(..).map(|event| Found { event, frame: plane.sequence, latency: None }));
+                }
+                Ok(())
+            }
+            Self::Beside(beside) => {
+                beside.offer(intake, frame)?;
+                beside.collect(found)
+            }
+        }
+    }
+
+    /// Appends what was found lately to `found`.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn collect(&mut self, found: &mut Vec<Found>) -> Result<()> {
+        match self {
+            Self::Inline { .. } => Ok(()),
+            Self::Beside(beside) => beside.collect(found),
+        }
+    }
+
+    /// The state, for the overlay.
+    pub fn view(&self) -> View {
+        match self {
+            Self::Inline { recognizer, .. } => recognizer.view(),
+            Self::Beside(beside) => beside.lock().view,
+        }
+    }
+
+    /// Ends what runs and the thread.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn finish(&mut self, found: &mut Vec<Found>) -> Result<()> {
+        match self {
+            Self::Inline { recognizer, plane, events } => {
+                recognizer.finish(events);
+                found.extend(events.drain(..).map(|event| Found { event, frame: plane.sequence, latency: None }));
+                Ok(())
+            }
+            Self::Beside(beside) => {
+                beside.close();
+                beside.collect(found)
+            }
+        }
+    }
+}
+
+impl Beside {
+    fn offer(&mut self, intake: &mut Intake, frame: &Frame) -> Result<()> {
+        let Some(planes) = &mut self.planes else { return Ok(()) };
+        // A free slot that the frame does not need is kept for the next one.
+        match planes.slot() {
+            None => intake.miss(frame),
+            Some(mut plane) => match intake.offer(frame, &mut plane) {
+                Ok(true) => planes.send(plane),
+                Ok(false) => planes.keep(plane),
+                Err(error) => {
+                    planes.keep(plane);
+                    return Err(error);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn collect(&mut self, found: &mut Vec<Found>) -> Result<()> {
+        let mut shared = self.lock();
+        found.append(&mut shared.found);
+        shared.failed.take().map_or(Ok(()), Err)
+    }
+
+    fn close(&mut self) {
+        self.planes = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            self.lock().failed = Some(Error::new(ErrorKind::Internal, "the recognition thread panicked"));
+        }
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct Worker {
+    recognizer: Recognizer,
+    planes: Receiver<Plane>,
+    bell: Arc<Bell>,
+    ready: Arc<Bell>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut events = Vec::with_capacity(16);
+        let mut newest = None;
+        loop {
+            // Asked before receiving, so that what was sent just before the end is still seen.
+            let closed = self.planes.closed();
+            let mut any = false;
+            while let Some(plane) = self.planes.receive() {
+                self.recognizer.absorb(&plane, &mut events);
+                newest = Some((plane.sequence, plane.captured));
+                self.planes.give_back(plane);
+                any = true;
+            }
+            if !any && closed {
+                self.recognizer.finish(&mut events);
+                self.publish(&mut events, newest);
+                return;
+            }
+            if any {
+                if let Err(error) = self.recognizer.decide(&mut events) {
+                    self.shared.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(error);
+                    self.ready.ring();
+                    return;
+                }
+                self.note_overload();
+                self.publish(&mut events, newest);
+            } else {
+                self.bell.wait(Duration::from_millis(200));
+            }
+        }
+    }
+
+    fn note_overload(&mut self) {
+        let Some(hop) = self.recognizer.adapt() else { return };
+        let wanted = self.recognizer.wanted_hop();
+        if hop > wanted {
+            log::warn!("the engine is too slow for a decision every {wanted} sampled frames: every {hop} for now");
+        } else {
+            log::info!("the engine keeps up again: a decision every {wanted} sampled frames");
+        }
+    }
+
+    fn publish(&self, events: &mut Vec<Event>, newest: Option<(u64, std::time::Instant)>) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.view = self.recognizer.view();
+        if events.is_empty() {
+            return;
+        }
+        let (frame, latency) = newest.map_or((0, None), |(frame, captured)| (frame, Some(captured.elapsed())));
+        shared.found.extend(events.drain(..).map(|event| Found { event, frame, latency }));
+        drop(shared);
+        self.ready.ring();
+    }
+}
