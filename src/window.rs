@@ -6,7 +6,7 @@
 
 use ndarray::{Array5, ArrayView5, Axis};
 
-use crate::model::manifest::Input;
+use crate::model::manifest::{Colour, Input};
 
 /// Frames, rate and hop of a sliding window.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +30,8 @@ pub struct Window {
     /// Planes since the last decision; `None` before the first.
     since: Option<usize>,
     clip: Array5<f32>,
+    /// Of differences: the value of each channel where nothing moves.
+    still: Option<Vec<f32>>,
 }
 
 impl Window {
@@ -45,6 +47,8 @@ impl Window {
             held: 0,
             since: None,
             clip: Array5::zeros([1, shape[0], input.frames, shape[1], shape[2]]),
+            still: (input.colour == Colour::Motion)
+                .then(|| input.mean.iter().zip(&input.std).map(|(mean, std)| -mean / std).collect()),
         }
     }
 
@@ -68,6 +72,23 @@ impl Window {
         let len = self.plane_len();
         let slot = &mut self.planes[self.next * len..(self.next + 1) * len];
         slot.iter_mut().zip(plane).for_each(|(slot, x)| *slot = *x);
+        self.advance();
+    }
+
+    /// Adds the newest frame once more, for a moment that had no frame: its plane again, or a still one where planes are
+    /// differences.
+    pub fn repeat(&mut self) {
+        let len = self.plane_len();
+        let last = (self.next + self.frames - 1) % self.frames * len;
+        self.planes.copy_within(last..last + len, self.next * len);
+        if let Some(still) = &self.still {
+            let slot = &mut self.planes[self.next * len..(self.next + 1) * len];
+            slot.chunks_exact_mut(len / still.len()).zip(still).for_each(|(channel, value)| channel.fill(*value));
+        }
+        self.advance();
+    }
+
+    fn advance(&mut self) {
         self.next = (self.next + 1) % self.frames;
         self.held = (self.held + 1).min(self.frames);
         self.since = self.since.map(|n| n + 1);
@@ -99,18 +120,22 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::manifest::{Colour, Resize};
+    use crate::model::manifest::Resize;
 
     fn window(frames: usize) -> Window {
+        window_of(frames, Colour::Rgb)
+    }
+
+    fn window_of(frames: usize, colour: Colour) -> Window {
         Window::new(&Input {
             frames,
             height: 2,
             width: 3,
-            colour: Colour::Rgb,
+            colour,
             frame_rate: 10.0,
             resize: Resize::Crop,
-            mean: vec![0.0; 3],
-            std: vec![1.0; 3],
+            mean: vec![0.5; 3],
+            std: vec![0.25; 3],
         })
     }
 
@@ -165,5 +190,20 @@ mod tests {
             }
         }
         assert_eq!(due_at, [1, 5, 9]);
+    }
+
+    #[test]
+    fn a_repeated_frame_is_the_same_picture_and_no_motion() {
+        for (colour, want) in [(Colour::Rgb, plane(3)), (Colour::Motion, vec![-2.0; 18])] {
+            let mut window = window_of(3, colour);
+            window.push(&plane(2));
+            window.push(&plane(3));
+            window.repeat();
+            let clip = window.clip();
+            let newest: Vec<f32> = clip.index_axis(Axis(2), 2).iter().copied().collect();
+            assert_eq!(newest, want);
+            let before: Vec<f32> = clip.index_axis(Axis(2), 1).iter().copied().collect();
+            assert_eq!(before, plane(3));
+        }
     }
 }

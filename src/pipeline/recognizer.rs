@@ -8,8 +8,6 @@ use crate::Result;
 use crate::decision::{Active, Decision, Event};
 use crate::engine::Session;
 use crate::model::Manifest;
-use crate::model::manifest::Input;
-use crate::preprocess::Preprocessor;
 use crate::window::Window;
 
 /// What the overlay shows of the state of recognition. Plain data of fixed size.
@@ -38,12 +36,10 @@ impl View {
 
 /// The state of recognition of one stream.
 pub struct Recognizer {
-    preprocessor: Preprocessor,
     window: Window,
     session: Box<dyn Session>,
     decision: Decision,
     logits: Vec<f32>,
-    repeated: Vec<f32>,
     period: Duration,
     wanted_hop: usize,
     hop: usize,
@@ -56,17 +52,12 @@ pub struct Recognizer {
 impl Recognizer {
     /// Recognition with `session` of the bundle that `manifest` describes, decided every `hop` planes.
     pub fn new(manifest: &Manifest, session: Box<dyn Session>, decision: Decision, hop: usize) -> Self {
-        let input: &Input = &manifest.input;
-        let preprocessor = Preprocessor::new(input);
-        let repeated = vec![0.0; preprocessor.plane_len()];
         Self {
-            preprocessor,
-            window: Window::new(input),
+            window: Window::new(&manifest.input),
             session,
             decision,
             logits: vec![0.0; manifest.output.classes],
-            repeated,
-            period: Duration::from_secs_f32(1.0 / input.frame_rate),
+            period: Duration::from_secs_f32(1.0 / manifest.input.frame_rate),
             wanted_hop: hop.max(1),
             hop: hop.max(1),
             infer_s: 0.0,
@@ -82,16 +73,12 @@ impl Recognizer {
             self.decision.finish(self.last, events);
             self.decision.reset();
             self.window.reset();
-        } else if plane.repeats > 0 {
-            // `repeated` still is the plane before: kept for rgb and gray, a still picture for motion.
-            self.preprocessor.repeat(&mut self.repeated);
-            for _ in 0..plane.repeats {
-                self.window.push(&self.repeated);
-            }
-            self.repeats += plane.repeats as u64;
         }
+        for _ in 0..plane.repeats {
+            self.window.repeat();
+        }
+        self.repeats += plane.repeats as u64;
         self.window.push(&plane.data);
-        self.repeated.copy_from_slice(&plane.data);
         self.last = plane.timestamp;
     }
 

@@ -97,16 +97,6 @@ impl Preprocessor {
         Ok(true)
     }
 
-    /// Turns the plane of the last sampled frame into the plane of the same frame seen once more: nothing moves.
-    pub fn repeat(&self, plane: &mut [f32]) {
-        if self.colour == Colour::Motion {
-            let pixels = plane.len() / self.affine.len();
-            for (out, &(_, offset)) in plane.chunks_exact_mut(pixels).zip(&self.affine) {
-                out.fill(offset);
-            }
-        }
-    }
-
     /// Brings the picture to the model's size, into `small`.
     fn shrink(&mut self, frame: &Frame) -> Result<()> {
         let (w, h) = (frame.width(), frame.height());
@@ -205,10 +195,8 @@ mod tests {
         (input.mean, input.std) = (vec![0.0; 3], vec![0.125; 3]);
         let mut pre = Preprocessor::new(&input);
         assert_eq!(plane(&mut pre, &solid(20, 20, [10; 3]))?, None);
-        let mut got = plane(&mut pre, &solid(20, 20, [61; 3]))?.unwrap_or_default();
+        let got = plane(&mut pre, &solid(20, 20, [61; 3]))?.unwrap_or_default();
         assert!(got.iter().all(|x| (x - 51.0 / 255.0 * 8.0).abs() < 1e-5));
-        pre.repeat(&mut got);
-        assert!(got.iter().all(|x| *x == 0.0));
         pre.reset();
         assert_eq!(plane(&mut pre, &solid(20, 20, [10; 3]))?, None);
         Ok(())
