@@ -1,0 +1,136 @@
+//! Where things stand in a picture of any size: text sizes and rectangles. Pure arithmetic.
+//!
+//! Everything scales with the picture's height (its width where the picture is tall). Nothing lies outside the picture,
+//! and what has no room is left out, the least important first: notes, status line, candidates, at last all text.
+
+use embedded_graphics::geometry::{Point, Size};
+use embedded_graphics::primitives::Rectangle;
+
+use super::text::Text;
+
+/// Below this size text cannot be read and is not drawn.
+const SMALLEST_PX: f32 = 7.0;
+/// Share of the picture's height that the panel of the current action may take.
+const PANEL_SHARE: f32 = 0.45;
+
+/// Text sizes in pixels an em.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sizes {
+    /// The current action.
+    pub title: f32,
+    /// A current action with a long name.
+    pub heading: f32,
+    /// Everything else.
+    pub base: f32,
+}
+
+impl Sizes {
+    pub fn of(picture: Size) -> Self {
+        let reach = (picture.height as f32).min(picture.width as f32 * 0.75);
+        let base = (6.0 + 0.018 * reach).min(0.16 * reach);
+        let title = (2.1 * base).min(0.22 * reach);
+        Self {
+            title: Text::crisp_px(title),
+            heading: Text::crisp_px((0.7 * title).max(base)),
+            base: Text::crisp_px(base),
+        }
+    }
+}
+
+/// The rectangles of one picture size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Layout {
+    pub picture: Size,
+    /// The common distance between things.
+    pub unit: u32,
+    sizes: Sizes,
+    title_height: u32,
+    base_height: u32,
+}
+
+/// The panel of the current action.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Panel {
+    pub area: Rectangle,
+    /// The stripe at its left that has the colour of the state.
+    pub stripe: Rectangle,
+    /// The line of the current action.
+    pub title: Rectangle,
+    pub bar: Rectangle,
+    /// The first line below the bar; the others follow in steps of its height.
+    pub row: Rectangle,
+    /// How many lines below the bar there are.
+    pub rows: u32,
+}
+
+impl Layout {
+    /// For text lines of these heights in pixels.
+    pub fn new(picture: Size, sizes: Sizes, title_height: u32, base_height: u32) -> Self {
+        let unit = ((sizes.base * 0.6).round() as u32).max(1);
+        Self { picture, unit, sizes, title_height, base_height }
+    }
+
+    /// The status line along the top edge, or `None` where the picture is too small for it.
+    pub fn strip(&self) -> Option<Rectangle> {
+        let height = self.base_height + 2 * (self.unit / 3).max(1);
+        let room =
+            self.sizes.base >= SMALLEST_PX && self.picture.height >= 8 * height && self.picture.width >= 8 * height;
+        room.then(|| Rectangle::new(Point::zero(), Size::new(self.picture.width, height)))
+    }
+
+    /// The line below the status line, for notes at its left and right end.
+    pub fn notes(&self) -> Option<Rectangle> {
+        let strip = self.strip()?;
+        Some(Rectangle::new(Point::new(0, strip.size.height as i32 + self.unit as i32 / 2), strip.size))
+    }
+
+    /// The panel of the current action with up to `rows` lines below the bar; `None` where there is no room for text.
+    pub fn panel(&self, rows: u32) -> Option<Panel> {
+        let Size { width, height } = self.picture;
+        let margin = if self.strip().is_some() { self.unit } else { 0 };
+        let stripe = (self.unit / 2).max(1);
+        let bar = (self.sizes.title * 0.2).round().max(2.0) as u32;
+        let fixed = self.unit / 2 + self.title_height + self.unit / 2 + bar + self.unit;
+        let panel_width = (width.saturating_sub(2 * margin)).min((self.sizes.title * 10.5) as u32);
+        let inner = panel_width.saturating_sub(stripe + 2 * self.unit);
+        if self.sizes.title < SMALLEST_PX || fixed * 10 > height * 6 || inner < 3 * self.title_height {
+            return None;
+        }
+        let room = (height as f32 * PANEL_SHARE) as u32;
+        let rows =
+            if self.sizes.base < SMALLEST_PX { 0 } else { rows.min(room.saturating_sub(fixed) / self.base_height) };
+        let panel_height = fixed + rows * self.base_height;
+
+        let left = margin as i32;
+        let top = (height - margin.min(height) - panel_height) as i32;
+        let x = left + (stripe + self.unit) as i32;
+        let title_top = top + self.unit as i32 / 2;
+        let bar_top = title_top + (self.title_height + self.unit / 2) as i32;
+        let row_top = bar_top + (bar + self.unit / 2) as i32;
+        Some(Panel {
+            area: Rectangle::new(Point::new(left, top), Size::new(panel_width, panel_height)),
+            stripe: Rectangle::new(Point::new(left, top), Size::new(stripe, panel_height)),
+            title: Rectangle::new(Point::new(x, title_top), Size::new(inner, self.title_height)),
+            bar: Rectangle::new(Point::new(x, bar_top), Size::new(inner, bar)),
+            row: Rectangle::new(Point::new(x, row_top), Size::new(inner, self.base_height)),
+            rows,
+        })
+    }
+
+    /// The bar along the bottom edge that stands for the panel where there is no room for text.
+    pub fn edge_bar(&self) -> Rectangle {
+        let height = (self.picture.height / 12).max(1).min(self.picture.height);
+        Rectangle::new(Point::new(0, (self.picture.height - height) as i32), Size::new(self.picture.width, height))
+    }
+
+    /// The banner across the picture, and whether it has room for a heading and a line of text.
+    pub fn banner(&self, heading_height: u32) -> (Rectangle, bool) {
+        let Size { width, height } = self.picture;
+        let wanted = heading_height + self.base_height + 2 * self.unit;
+        let Some(strip) = self.strip() else {
+            return (Rectangle::new(Point::zero(), Size::new(width, (height / 8).max(1).min(height))), false);
+        };
+        let top = (height as f32 * 0.36) as u32 - wanted.min(height / 4) / 2;
+        (Rectangle::new(Point::new(0, top.max(strip.size.height) as i32), Size::new(width, wanted)), true)
+    }
+}
