@@ -1,4 +1,19 @@
 //! Where pictures go, opened by URI. A display is used on the main thread only (window systems ask for that).
+//!
+//! | URI | what |
+//! |---|---|
+//! | `window` | a desktop window, X11 or Wayland |
+//! | `video:OUT.mp4`, or just `OUT.mp4` | a video file, through the program `ffmpeg` |
+//! | `png:DIR` | a folder of numbered pictures |
+//! | `none` | nothing |
+
+mod none;
+mod png;
+mod scale;
+mod video;
+mod window;
+
+use std::path::Path;
 
 use crate::frame::Frame;
 use crate::{Error, ErrorKind, Result};
@@ -53,5 +68,69 @@ pub trait Display {
     /// `Output` when a file cannot be completed.
     fn finish(&mut self) -> Result<()> {
         Ok(())
+    }
+}
+
+/// What a display URI may be; ends the messages about wrong ones.
+const EXISTING: &str = "use window, video:OUT.mp4, png:DIR or none";
+
+/// Opens the display that `uri` names, for pictures of `format`.
+///
+/// # Errors
+/// `Usage` when there is no such display or its URI is incomplete, `Display` when there is no desktop for a window,
+/// `Output` when a file or folder cannot be written or `ffmpeg` is missing.
+pub fn open(uri: &str, format: Format) -> Result<Box<dyn Display>> {
+    let usage = |what: &str| Error::new(ErrorKind::Usage, format_args!("display {uri:?}: {what}; {EXISTING}"));
+    let scheme = uri.split_once(':').filter(|(s, _)| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric()));
+    match scheme.unwrap_or((uri, "")) {
+        ("none", "") => Ok(Box::new(none::Nothing)),
+        ("window", "") => Ok(Box::new(window::DesktopWindow::open(format)?)),
+        ("png", "") => Err(usage("no folder is named")),
+        ("png", folder) => Ok(Box::new(png::Pictures::open(Path::new(folder))?)),
+        ("video", "") => Err(usage("no file is named")),
+        ("video", path) => Ok(Box::new(video::Video::open(Path::new(path), format)?)),
+        (path, "") if video::is_video(Path::new(path)) => Ok(Box::new(video::Video::open(Path::new(path), format)?)),
+        _ => Err(usage("there is no such display")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const FORMAT: Format = Format { width: 8, height: 8, frame_rate: 30.0 };
+
+    fn refusal(uri: &str) -> Error {
+        match open(uri, FORMAT) {
+            Ok(display) => panic!("{uri:?} opened {}", display.name()),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn unknown_and_incomplete_uris_name_the_displays_that_exist() {
+        let wrong = ["", "kms:/dev/dri/card0", "kms:out.mp4", "screen", "png:", "video:", "none:x", "window:2", "dir/"];
+        for uri in wrong {
+            let error = refusal(uri);
+            assert_eq!(error.kind(), ErrorKind::Usage, "{uri:?}: {error}");
+            assert!(error.to_string().contains(EXISTING), "{uri:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn none_png_and_video_open_under_their_names() {
+        let base = tempfile::tempdir().unwrap();
+        let path = |name: &str| base.path().join(name).display().to_string();
+        assert!(!open("none", FORMAT).unwrap().shows());
+        let folder = format!("png:{}", path("pictures"));
+        assert_eq!(open(&folder, FORMAT).unwrap().name(), folder);
+        let file = path("out.mp4");
+        for uri in [file.clone(), format!("video:{file}")] {
+            let display = open(&uri, FORMAT).unwrap();
+            assert!(display.shows());
+            assert_eq!(display.name(), format!("video:{file}"));
+        }
+        assert!(!Path::new(&file).exists(), "no file before the first picture");
     }
 }
