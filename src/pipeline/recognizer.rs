@@ -25,6 +25,8 @@ pub struct View {
     pub repeated: u64,
     /// Planes from one decision to the next, as it is now.
     pub hop: usize,
+    /// Whether the hop is longer than wanted, as the engine is too slow.
+    pub overloaded: bool,
 }
 
 impl View {
@@ -139,6 +141,7 @@ impl Recognizer {
             decisions: self.decisions,
             repeated: self.repeats,
             hop: self.hop,
+            overloaded: self.hop > self.wanted_hop,
             ..View::default()
         };
         for (slot, active) in view.active.iter_mut().zip(self.decision.active().iter().rev()) {

@@ -1,0 +1,349 @@
+//! The main thread's loop: takes frames, shows them to recognition, draws, presents, writes events.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::feed::{Feed, Opener};
+use super::intake::Intake;
+use super::recognition::{Found, Recognition};
+use super::recognizer::{Recognizer, View};
+use super::slots::Bell;
+use super::statistics::Percentiles;
+use crate::capture::Source;
+use crate::decision::Kind;
+use crate::display::{Display, Wish};
+use crate::events::{Context, EventWriter, SourceState};
+use crate::frame::Frame;
+use crate::overlay::{Activity, Latency, Overlay, Score, Status};
+use crate::stop::Stop;
+use crate::{Error, ErrorKind, Result};
+
+/// When to stop before the source does.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// After so many frames.
+    pub frames: Option<u64>,
+    /// After so much source time.
+    pub duration: Option<Duration>,
+}
+
+/// All that a run needs.
+pub struct Pipeline {
+    /// The source, opened.
+    pub source: Box<dyn Source>,
+    /// Opens it again after it was lost.
+    pub reopen: Opener,
+    /// Sampling and preprocessing.
+    pub intake: Intake,
+    /// Window, engine and decision.
+    pub recognizer: Recognizer,
+    /// Names of the labels.
+    pub labels: Vec<String>,
+    /// The label that means that nothing is happening.
+    pub nothing: Option<usize>,
+    /// Engine and precision, for the overlay.
+    pub engine: String,
+    /// Where pictures go.
+    pub display: Box<dyn Display>,
+    /// Where events go.
+    pub events: Option<EventWriter>,
+    /// Whether frames come at their times and late ones are lost; if not, none is lost and the run is deterministic.
+    pub realtime: bool,
+    /// When to stop.
+    pub limits: Limits,
+    /// Asks for an early end, from outside.
+    pub stop: Stop,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Summary {
+    /// Frames that arrived.
+    pub frames: u64,
+    /// Frames that were lost: by the source, on the way, or not shown because a newer one was there.
+    pub dropped: u64,
+    /// Decisions.
+    pub decisions: u64,
+    /// Actions that were reported.
+    pub actions: u64,
+    /// Capture to presented picture, p50 and p99 of the last frames, in milliseconds; none without real time.
+    pub latency_ms: Option<[f32; 2]>,
+}
+
+impl Pipeline {
+    /// Runs until the source ends, a limit is reached, the display's user quits or a stop is asked for. Display and
+    /// event file are complete afterwards, also after an error.
+    ///
+    /// # Errors
+    /// The first error of source, engine, display or event file.
+    pub fn run(self) -> Result<Summary> {
+        let ready = Arc::new(Bell::default());
+        let recognition = if self.realtime {
+            // Planes that wait longer than half a window would begin a new one.
+            Recognition::beside(self.recognizer, &self.intake, 8, ready.clone())?
+        } else {
+            Recognition::inline(self.recognizer, &self.intake)
+        };
+        let info = self.source.info().clone();
+        let overlay = Overlay::new(info.width, info.height)?;
+        let feed = Feed::start(self.source, self.reopen, self.realtime, ready.clone())?;
+        let mut run = Run {
+            feed,
+            intake: self.intake,
+            recognition,
+            overlay,
+            display: self.display,
+            events: self.events,
+            labels: self.labels,
+            nothing: self.nothing,
+            engine: self.engine,
+            realtime: self.realtime,
+            limits: self.limits,
+            stop: self.stop,
+            nominal_rate: info.frame_rate,
+            rates: Rates::default(),
+            latency: Percentiles::default(),
+            shown_latency: None,
+            shown: None,
+            lost: None,
+            first: None,
+            last_sequence: None,
+            last_time: Duration::ZERO,
+            found: Vec::with_capacity(16),
+            summary: Summary::default(),
+        };
+        let result = run.until_the_end(&ready);
+        let finished = run.finish();
+        result.and(finished)
+    }
+}
+
+/// Frames and decisions a second, measured over the last second.
+#[derive(Debug)]
+struct Rates {
+    since: Instant,
+    frames: u64,
+    decisions: u64,
+    frame_rate: f32,
+    decision_rate: f32,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { since: Instant::now(), frames: 0, decisions: 0, frame_rate: 0.0, decision_rate: 0.0 }
+    }
+}
+
+struct Run {
+    feed: Feed,
+    intake: Intake,
+    recognition: Recognition,
+    overlay: Overlay,
+    display: Box<dyn Display>,
+    events: Option<EventWriter>,
+    labels: Vec<String>,
+    nothing: Option<usize>,
+    engine: String,
+    realtime: bool,
+    limits: Limits,
+    stop: Stop,
+    nominal_rate: f32,
+    rates: Rates,
+    latency: Percentiles,
+    shown_latency: Option<Latency>,
+    /// The frame that is being shown, kept for the banner of a lost source.
+    shown: Option<Frame>,
+    lost: Option<String>,
+    first: Option<Duration>,
+    last_sequence: Option<u64>,
+    last_time: Duration,
+    found: Vec<Found>,
+    summary: Summary,
+}
+
+impl Run {
+    fn until_the_end(&mut self, ready: &Bell) -> Result<()> {
+        while !self.stop.requested() {
+            // Asked before receiving, so that the last frames before the end are still seen.
+            let closed = self.feed.frames.closed();
+            let took = self.take_frames()?;
+            self.recognition.collect(&mut self.found)?;
+            self.write_events()?;
+            self.follow_source()?;
+            if self.display.poll()? == Wish::Quit || self.limit_reached() {
+                return Ok(());
+            }
+            match self.events.as_ref() {
+                Some(events) if events.is_closed() => return Ok(()),
+                _ => {}
+            }
+            if !took {
+                if closed {
+                    return self.feed.failure().map_or(Ok(()), Err);
+                }
+                ready.wait(Stop::TICK);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has arrived: recognition sees every frame, the display the newest. `false`: nothing has.
+    fn take_frames(&mut self) -> Result<bool> {
+        let mut newest: Option<Frame> = None;
+        while !self.limit_reached()
+            && let Some(frame) = self.feed.frames.receive()
+        {
+            self.count(&frame);
+            self.recognition.offer(&mut self.intake, &frame, &mut self.found)?;
+            if let Some(older) = newest.replace(frame) {
+                self.summary.dropped += 1;
+                self.feed.frames.give_back(older);
+            }
+            if !self.realtime {
+                break;
+            }
+        }
+        let Some(mut frame) = newest else { return Ok(false) };
+        if self.display.shows() {
+            self.compose(&mut frame);
+            self.display.present(&frame)?;
+        }
+        self.measure(&frame);
+        if let Some(before) = self.shown.replace(frame) {
+            self.feed.frames.give_back(before);
+        }
+        Ok(true)
+    }
+
+    fn count(&mut self, frame: &Frame) {
+        self.first.get_or_insert(frame.timestamp);
+        if let Some(last) = self.last_sequence {
+            self.summary.dropped += frame.sequence.saturating_sub(last + 1);
+        }
+        self.summary.frames += 1;
+        (self.last_sequence, self.last_time) = (Some(frame.sequence), frame.timestamp);
+    }
+
+    fn limit_reached(&self) -> bool {
+        let lasted = self.last_time.saturating_sub(self.first.unwrap_or_default());
+        self.limits.frames.is_some_and(|n| self.summary.frames >= n)
+            || self.limits.duration.is_some_and(|d| self.first.is_some() && lasted >= d)
+    }
+
+    fn measure(&mut self, frame: &Frame) {
+        let view = self.recognition.view();
+        self.summary.decisions = view.decisions;
+        if !self.realtime {
+            self.rates.frame_rate = self.nominal_rate;
+            return;
+        }
+        self.latency.add(frame.captured.elapsed().as_secs_f32() * 1e3);
+        let elapsed = self.rates.since.elapsed();
+        if elapsed >= Duration::from_secs(1) {
+            let rates = &mut self.rates;
+            rates.frame_rate = (self.summary.frames - rates.frames) as f32 / elapsed.as_secs_f32();
+            rates.decision_rate = (view.decisions - rates.decisions) as f32 / elapsed.as_secs_f32();
+            (rates.frames, rates.decisions) = (self.summary.frames, view.decisions);
+            rates.since = Instant::now();
+            self.summary.latency_ms = self.latency.at([0.5, 0.99]);
+            self.shown_latency = self.summary.latency_ms.map(|[p50, p99]| Latency {
+                p50: Duration::from_secs_f32(p50 / 1e3),
+                p99: Duration::from_secs_f32(p99 / 1e3),
+            });
+        }
+    }
+
+    /// Draws the state onto `frame`.
+    fn compose(&mut self, frame: &mut Frame) {
+        let view = self.recognition.view();
+        let name = |index: usize| self.labels.get(index).map_or("?", String::as_str);
+        let score = |(label, confidence): (usize, f32)| Score { label: name(label), confidence };
+        let mut active = [Score::default(); View::ACTIVE];
+        let mut count = 0;
+        for (slot, found) in active.iter_mut().zip(view.active.iter().flatten()) {
+            *slot = score(*found);
+            count += 1;
+        }
+        let actions = &active[..count];
+        let mut candidates = [Score::default(); View::RANKED];
+        let mut others = 0;
+        let is_shown = |label: usize| actions.iter().any(|a| a.label == name(label));
+        for ranked in view.ranking.iter().flatten() {
+            if !is_shown(ranked.0) && !(actions.is_empty() && Some(ranked.0) == self.nothing) {
+                candidates[others] = score(*ranked);
+                others += 1;
+            }
+        }
+        let sure_of_nothing = view.ranking.iter().flatten().find(|r| Some(r.0) == self.nothing).map(|r| r.1);
+        let overload = view.overloaded.then(|| format!("overload: hop {}", view.hop));
+        let truth = frame.truth;
+        let status = Status {
+            activity: match (view.filled < 1.0, actions.is_empty()) {
+                (true, _) => Activity::Filling(view.filled),
+                (false, true) => Activity::Nothing(sure_of_nothing),
+                (false, false) => Activity::Actions(actions),
+            },
+            candidates: &candidates[..others],
+            frame_rate: self.rates.frame_rate,
+            decisions_per_s: self.rates.decision_rate,
+            latency: self.shown_latency,
+            dropped: self.summary.dropped,
+            engine: &self.engine,
+            truth,
+            source_lost: self.lost.as_deref(),
+            overload: overload.as_deref(),
+        };
+        let Ok(()) = self.overlay.draw(frame, &status);
+    }
+
+    fn write_events(&mut self) -> Result<()> {
+        let wall = self.realtime.then(SystemTime::now);
+        for Found { event, frame, latency } in self.found.drain(..) {
+            let label = self.labels.get(event.label).map_or("?", String::as_str);
+            if event.kind == Kind::Start {
+                self.summary.actions += 1;
+            }
+            if let Some(writer) = &mut self.events {
+                writer.write(&event, &Context { label, frame, latency, wall })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports a source that went away or came back: event line, and the banner on the last picture.
+    fn follow_source(&mut self) -> Result<()> {
+        let lost = self.feed.lost();
+        if lost == self.lost {
+            return Ok(());
+        }
+        let changed = lost.is_some() != self.lost.is_some();
+        self.lost = lost;
+        if changed && let Some(events) = &mut self.events {
+            let state = if self.lost.is_some() { SourceState::Lost } else { SourceState::Back };
+            let wall = self.realtime.then(SystemTime::now);
+            events.write_source(state, self.lost.as_deref(), self.last_time, wall)?;
+        }
+        if self.lost.is_some()
+            && self.display.shows()
+            && let Some(mut frame) = self.shown.take()
+        {
+            self.compose(&mut frame);
+            self.display.present(&frame)?;
+            self.shown = Some(frame);
+        }
+        Ok(())
+    }
+
+    /// Completes what was written; the first error counts, but everything is tried.
+    fn finish(&mut self) -> Result<Summary> {
+        let recognised = self.recognition.finish(&mut self.found);
+        let written = self.write_events();
+        let shown = self.display.finish();
+        self.summary.decisions = self.recognition.view().decisions;
+        if self.realtime {
+            self.summary.latency_ms = self.latency.at([0.5, 0.99]);
+        }
+        recognised.and(written).and(shown)?;
+        Ok(self.summary)
+    }
+}
