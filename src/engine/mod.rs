@@ -79,7 +79,8 @@ pub fn open(bundle: &Bundle, options: &Options) -> Result<Box<dyn Engine>> {
 pub fn verify(engine: &dyn Engine, bundle: &Bundle) -> Result<f32> {
     let golden = bundle.golden()?;
     let mut logits = vec![0.0; golden.logits_f32.len()];
-    engine.session()?.infer(golden.clip.view(), &mut logits)?;
+    let ran = engine.session().and_then(|mut session| session.infer(golden.clip.view(), &mut logits));
+    ran.map_err(|error| error.within(bundle.onnx().display()))?;
     let largest = golden.logits_f32.iter().fold(f32::MIN_POSITIVE, |max, x| max.max(x.abs()));
     let apart = golden.logits_f32.iter().zip(&logits).fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
     let deviation = apart / largest;

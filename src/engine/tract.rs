@@ -1,7 +1,8 @@
 //! The engine `tract`: any f32 ONNX model, on one thread of the CPU. `infer` allocates; what it allocates does not grow.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use ndarray::ArrayView5;
 use tract_onnx::pb::ModelProto;
@@ -118,9 +119,32 @@ fn refuse_large(model: &TypedModel) -> TractResult<()> {
     Ok(())
 }
 
-/// What `work` returns; tract's error or panic as one short line. tract panics on some models that it cannot run.
+thread_local! {
+    /// Whether a panic on this thread will become an error.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps panics that become errors off the terminal; all others go the way they went before.
+fn hide_guarded_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                before(panic);
+            }
+        }));
+    });
+}
+
+/// What `work` returns; tract's error or panic as one short line. tract panics on some models that it cannot run, such
+/// as one whose kernel has fewer axes than its input.
 fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> std::result::Result<T, String> {
-    let reason = match catch_unwind(AssertUnwindSafe(work)) {
+    hide_guarded_panics();
+    GUARDED.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(false);
+    let reason = match outcome {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(why)) => format!("{why:#}"),
         Err(panic) => {

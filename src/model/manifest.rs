@@ -207,7 +207,7 @@ impl Manifest {
     /// `Model`, naming line or field.
     pub fn parse(text: &str) -> Result<Self> {
         let located = |why: toml::de::Error| {
-            let line = why.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let line = why.span().map_or(1, |span| text.bytes().take(span.start).filter(|&b| b == b'\n').count() + 1);
             refuse(format_args!("line {line}: {}", why.message()))
         };
         // The version first: a newer manifest would otherwise be refused for the fields it adds.
