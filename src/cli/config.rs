@@ -1,0 +1,178 @@
+//! The settings file: the run command's flags as TOML, and the decision's settings.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use kinora::capture::{Roi, Rotation};
+use kinora::decision::{Settings, Thresholds};
+use kinora::engine::Choice;
+use kinora::{Error, ErrorKind, Result};
+use serde::Deserialize;
+
+use super::args::RunArgs;
+
+/// A settings file. Names are those of the flags; what is not known is refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    source: Option<String>,
+    display: Option<String>,
+    model: Option<PathBuf>,
+    #[serde(default, deserialize_with = "choice")]
+    engine: Option<Choice>,
+    hop: Option<u16>,
+    events: Option<String>,
+    frames: Option<u64>,
+    duration: Option<f64>,
+    no_realtime: Option<bool>,
+    labels: Option<Vec<String>>,
+    mirror: Option<bool>,
+    #[serde(default, deserialize_with = "parsed")]
+    rotate: Option<Rotation>,
+    #[serde(default, deserialize_with = "parsed")]
+    roi: Option<Roi>,
+    frame_rate: Option<f32>,
+    size: Option<[u32; 2]>,
+    #[serde(default)]
+    pub decision: Decision,
+}
+
+/// The decision's settings that differ from the model's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    smoothing_s: Option<f32>,
+    enter: Option<f32>,
+    exit: Option<f32>,
+    min_duration_s: Option<f32>,
+    merge_gap_s: Option<f32>,
+    cooldown_s: Option<f32>,
+    nothing: Option<String>,
+    labels: Option<BTreeMap<String, Thresholds>>,
+}
+
+fn choice<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Choice>, D::Error> {
+    let text = String::deserialize(input)?;
+    Choice::from_str(&text, false).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn parsed<'de, D, T>(input: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    String::deserialize(input)?.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// `Usage`, with file, line and reason.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::new(ErrorKind::Usage, format_args!("--config {}: {e}", path.display())))?;
+        toml::from_str(&text).map_err(|e| {
+            let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            Error::new(ErrorKind::Usage, format_args!("{}, line {line}: {}", path.display(), e.message()))
+        })
+    }
+
+    /// Fills in what `args` left open.
+    pub fn complete(self, args: &mut RunArgs) {
+        fn fill<T>(arg: &mut Option<T>, setting: Option<T>) {
+            if arg.is_none() {
+                *arg = setting;
+            }
+        }
+        fill(&mut args.source, self.source);
+        fill(&mut args.display, self.display);
+        fill(&mut args.model.model, self.model);
+        fill(&mut args.model.engine, self.engine);
+        fill(&mut args.model.hop, self.hop);
+        fill(&mut args.events, self.events);
+        fill(&mut args.frames, self.frames);
+        fill(&mut args.duration, self.duration);
+        fill(&mut args.labels, self.labels);
+        fill(&mut args.rotate, self.rotate);
+        fill(&mut args.roi, self.roi);
+        fill(&mut args.frame_rate, self.frame_rate);
+        fill(&mut args.size, self.size.map(|[w, h]| (w, h)));
+        args.no_realtime |= self.no_realtime.unwrap_or(false);
+        args.mirror |= self.mirror.unwrap_or(false);
+    }
+}
+
+impl Decision {
+    /// Puts these settings over the model's.
+    pub fn apply(&self, settings: &mut Settings) {
+        fn put<T: Clone>(field: &mut T, setting: &Option<T>) {
+            if let Some(value) = setting {
+                *field = value.clone();
+            }
+        }
+        put(&mut settings.smoothing_s, &self.smoothing_s);
+        put(&mut settings.enter, &self.enter);
+        put(&mut settings.exit, &self.exit);
+        put(&mut settings.min_duration_s, &self.min_duration_s);
+        put(&mut settings.merge_gap_s, &self.merge_gap_s);
+        put(&mut settings.cooldown_s, &self.cooldown_s);
+        put(&mut settings.nothing, &self.nothing);
+        put(&mut settings.labels, &self.labels);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(text: &str) -> Result<Config> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::read(file.path())
+    }
+
+    #[test]
+    fn flags_go_before_the_file() {
+        let config = read("source = 'a.mp4'\nhop = 3\nrotate = '90'\nmirror = true\nengine = 'tract'\nroi = '1,2,3,4'").unwrap();
+        let mut args = RunArgs { source: Some("b.mp4".into()), ..RunArgs::default() };
+        config.complete(&mut args);
+        assert_eq!((args.source.as_deref(), args.model.hop, args.mirror), (Some("b.mp4"), Some(3), true));
+        assert!(args.rotate.is_some() && args.roi.is_some());
+        assert_eq!(args.model.engine, Some(Choice::Tract));
+    }
+
+    #[test]
+    fn the_decision_is_changed_field_by_field() {
+        let config = read("[decision]\nenter = 0.9\n[decision.labels.wave]\nenter = 0.5\nexit = 0.3").unwrap();
+        let mut settings = Settings::default();
+        config.decision.apply(&mut settings);
+        assert_eq!(settings.enter, 0.9);
+        assert_eq!(settings.thresholds("wave").enter, 0.5);
+        assert_eq!(settings.smoothing_s, Settings::default().smoothing_s);
+    }
+
+    #[test]
+    fn mistakes_name_file_and_line() {
+        for (text, fragment) in
+            [("\nsorce = 'x'", "sorce"), ("hop = 'many'", "line 1"), ("a = = b", "line 1"), ("rotate = '45'", "45")]
+        {
+            let error = read(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.to_string().contains(fragment), "{error}");
+        }
+        assert!(Config::read(Path::new("/nowhere/x.toml")).is_err());
+    }
+
+    #[test]
+    fn the_shipped_files_are_sound() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("firmware-config");
+        let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            Config::read(&file).unwrap();
+        }
+    }
+}

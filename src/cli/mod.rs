@@ -1,0 +1,104 @@
+//! The command line: arguments and configuration, then open by URI, then run.
+
+mod args;
+mod bench;
+mod classify;
+mod config;
+mod inspect;
+mod run;
+
+use std::io::{ErrorKind as Io, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use args::{Arguments, Command};
+use kinora::model::Bundle;
+use kinora::{Error, ErrorKind};
+
+/// Runs the program. Errors are one line on the standard error stream; the exit code tells their area.
+pub fn main() -> ExitCode {
+    let begin = Instant::now();
+    let arguments = Arguments::parse();
+    start_log(arguments.verbose, arguments.quiet);
+    let result = match arguments.command {
+        None => run::command(arguments.run, arguments.quiet),
+        Some(Command::Run(run)) => run::command(run, arguments.quiet),
+        Some(Command::Inspect(inspect)) => inspect_command(&inspect.dir),
+        Some(Command::Classify(classify)) => classify::command(&classify),
+        Some(Command::Bench(bench)) => bench::command(&bench, begin),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error:#}");
+            let kind = error.downcast_ref::<Error>().map_or(ErrorKind::Internal, Error::kind);
+            ExitCode::from(kind.exit_code())
+        }
+    }
+}
+
+fn start_log(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn,kinora=info",
+        (false, 1) => "info,kinora=debug,tract_core=warn,tract_onnx=warn",
+        (false, _) => "trace",
+    };
+    let env = env_logger::Env::new().filter_or("KINORA_LOG", level);
+    env_logger::Builder::from_env(env)
+        .format(|out, record| match record.level() {
+            log::Level::Info => writeln!(out, "kinora: {}", record.args()),
+            level => writeln!(out, "kinora: {}: {}", level.as_str().to_lowercase(), record.args()),
+        })
+        .init();
+}
+
+fn inspect_command(dir: &Path) -> Result<()> {
+    print(&inspect::describe(&Bundle::load(dir)?)?)
+}
+
+/// Writes to the standard output; a closed pipe is where the reader had enough.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != Io::BrokenPipe => {
+            Err(Error::new(ErrorKind::Output, format_args!("standard output: {error}"))).context("writing the answer")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Name of the bundle that is taken when none is named.
+const SHIPPED: &str = "models/mannequin";
+
+/// The bundle at `dir`, or the shipped one: below the current folder, beside the program, or where packages put it.
+fn load_bundle(dir: Option<&Path>) -> Result<Bundle, Error> {
+    if let Some(dir) = dir {
+        return Bundle::load(dir);
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf)).unwrap_or_default();
+    let places = ["", "../..", "../share/kinora"].map(|up| beside.join(up).join(SHIPPED));
+    let found = [PathBuf::from(SHIPPED)].into_iter().chain(places).find(|dir| dir.is_dir());
+    match found {
+        Some(dir) => Bundle::load(&dir),
+        None => {
+            let message = format!("no {SHIPPED} here or beside the program: name a bundle with --model DIR");
+            Err(Error::new(ErrorKind::Model, message))
+        }
+    }
+}
+
+/// Indices of the labels named in `wanted`.
+fn label_indices(labels: &[String], wanted: &[String]) -> Result<Vec<usize>, Error> {
+    let find = |name: &String| {
+        labels.iter().position(|label| label == name).ok_or_else(|| {
+            let known = labels.join(", ");
+            Error::new(ErrorKind::Usage, format_args!("--labels: the model has no label {name:?}; it has {known}"))
+        })
+    };
+    wanted.iter().map(find).collect()
+}

@@ -1,0 +1,116 @@
+//! `kinora run`: opens what the arguments name and runs the pipeline.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use kinora::capture::{self, Options, Rotation, Source, Transform};
+use kinora::decision::Decision;
+use kinora::display::{self, Format};
+use kinora::engine;
+use kinora::events::EventWriter;
+use kinora::pipeline::{Intake, Limits, Opener, Pipeline, Recognizer, Summary};
+use kinora::stop::Stop;
+use kinora::{Error, ErrorKind};
+
+use super::args::RunArgs;
+use super::config::Config;
+use super::load_bundle;
+
+/// The built-in camera, used when no source is named.
+const BUILT_IN: &str = "synthetic:1";
+
+/// Runs `kinora run`.
+pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
+    let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let overrides = {
+        let mut config = config;
+        let decision = std::mem::take(&mut config.decision);
+        config.complete(&mut args);
+        decision
+    };
+    let stop = Stop::on_signals()?;
+    let bundle = load_bundle(args.model.model.as_deref())?;
+    let manifest = &bundle.manifest;
+    let mut settings = manifest.decision.clone();
+    overrides.apply(&mut settings);
+    if let Some(threshold) = args.threshold {
+        settings.set_threshold(threshold);
+    }
+    if let Some(smoothing) = args.smoothing {
+        settings.smoothing_s = smoothing;
+    }
+    let nothing = bundle.labels.iter().position(|label| *label == settings.nothing);
+    let decision = Decision::new(&bundle.labels, manifest.output.activation, settings, args.labels.as_deref())?;
+    let options = engine::Options { engine: args.model.engine.unwrap_or_default(), ..engine::Options::default() };
+    let engine = engine::open(&bundle, &options)?;
+    let hop = args.model.hop.map_or(manifest.run.hop, usize::from);
+    let recognizer = Recognizer::new(manifest, engine.session()?, decision, hop);
+
+    let (source, reopen) = open_source(&args, &stop)?;
+    let info = source.info().clone();
+    let format = Format { width: info.width, height: info.height, frame_rate: info.frame_rate };
+    let uri = args.display.clone().unwrap_or_else(|| default_display().into());
+    let display = display::open(&uri, format)?;
+    let events = match args.events {
+        Some(target) => Some(EventWriter::open(&target)?),
+        None if quiet || uri == "window" => None,
+        None => Some(EventWriter::open("-")?),
+    };
+    log::info!(
+        "{} ({}x{}, {:.4} Hz) -> {} with {}, {} -> {}",
+        info.name, info.width, info.height, info.frame_rate, manifest.name, engine.name(), hop_words(hop, manifest.input.frame_rate), display.name()
+    );
+    let summary = Pipeline {
+        source,
+        reopen,
+        intake: Intake::new(&manifest.input),
+        recognizer,
+        labels: bundle.labels.clone(),
+        nothing,
+        engine: format!("{} f32", engine.name()),
+        display,
+        events,
+        realtime: !args.no_realtime,
+        limits: Limits { frames: args.frames, duration: args.duration.map(seconds).transpose()? },
+        stop,
+    }
+    .run()?;
+    report(&summary);
+    Ok(())
+}
+
+fn hop_words(hop: usize, frame_rate: f32) -> String {
+    format!("a decision every {:.0} ms", hop as f32 / frame_rate * 1e3)
+}
+
+fn seconds(seconds: f64) -> Result<Duration, Error> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| Error::new(ErrorKind::Usage, format_args!("--duration {seconds}: seconds from 0 up are wanted")))
+}
+
+/// A window where there is a desktop, else the terminal's event lines alone.
+fn default_display() -> &'static str {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if cfg!(not(target_os = "linux")) || set("WAYLAND_DISPLAY") || set("DISPLAY") { "window" } else { "none" }
+}
+
+/// The source, opened, and what opens it again.
+fn open_source(args: &RunArgs, stop: &Stop) -> Result<(Box<dyn Source>, Opener), Error> {
+    let uri = args.source.clone().unwrap_or_else(|| BUILT_IN.into());
+    let options = Options {
+        realtime: !args.no_realtime,
+        size: args.size,
+        frame_rate: args.frame_rate,
+        transform: Transform { rotate: args.rotate.unwrap_or(Rotation::default()), mirror: args.mirror, roi: args.roi },
+    };
+    let stop = stop.clone();
+    let mut open = move || capture::open(&uri, &options, &stop);
+    let source = open()?;
+    Ok((source, Box::new(open)))
+}
+
+fn report(summary: &Summary) {
+    let Summary { frames, dropped, decisions, actions, latency_ms } = summary;
+    let latency = latency_ms.map_or(String::new(), |[p50, p99]| format!(", latency {p50:.1} ms, p99 {p99:.1} ms"));
+    log::info!("{frames} frames, {dropped} lost, {decisions} decisions, {actions} actions{latency}");
+}
