@@ -50,8 +50,25 @@ impl Motion {
 
     /// Its label, such as `jumping_jack`.
     pub fn label(self) -> &'static str {
-        ["nothing", "walk", "run", "jump", "jumping_jack", "squat", "wave", "clap", "punch", "kick", "bend", "sit_down",
-         "stand_up", "fall", "swipe_left", "swipe_right", "throw"][self as usize]
+        [
+            "nothing",
+            "walk",
+            "run",
+            "jump",
+            "jumping_jack",
+            "squat",
+            "wave",
+            "clap",
+            "punch",
+            "kick",
+            "bend",
+            "sit_down",
+            "stand_up",
+            "fall",
+            "swipe_left",
+            "swipe_right",
+            "throw",
+        ][self as usize]
     }
 }
 
