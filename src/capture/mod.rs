@@ -1,9 +1,19 @@
 //! Sources of pictures, opened by URI. Each runs on a thread of its own and may block there, but looks at the stop flag
 //! at least every [`Stop::TICK`].
 
+mod ffmpeg;
+mod file;
+mod images;
+mod probe;
+mod rate;
+mod transform;
+mod uri;
+
 use crate::frame::Frame;
 use crate::stop::Stop;
 use crate::{Error, ErrorKind, Result};
+
+pub use transform::{Roi, Rotation, Transform};
 
 /// What a source says of itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,4 +51,46 @@ pub trait Source: Send {
     /// # Errors
     /// `SourceLost` when the device or connection went away; `Source` when its content is broken.
     fn next_frame(&mut self, into: &mut Frame) -> Result<Captured>;
+}
+
+/// How a source is opened. What a URI says itself goes before `size` and `frame_rate`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Whether a short delay matters more than every picture; a network stream then buffers as little as it can.
+    pub realtime: bool,
+    /// Width and height that pictures are brought to, without regard to their shape. Default: as they are.
+    pub size: Option<(u32, u32)>,
+    /// Pictures a second. Default: the source's own rate. A network stream keeps its own in any case.
+    pub frame_rate: Option<f32>,
+    /// How each picture is turned and cut.
+    pub transform: Transform,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { realtime: true, size: None, frame_rate: None, transform: Transform::default() }
+    }
+}
+
+/// Opens the source that `uri` names: `file:VIDEO`, `images:FOLDER?fps=10&size=640x480`, `rtsp://HOST/PATH`,
+/// `synthetic:SEED?size=640x480&fps=30`, or the path of a video or of a folder of pictures. The path after `file:` is
+/// taken literally. Blocks until the source has its first picture, fails, or a stop is asked for.
+///
+/// # Errors
+/// `Source` when the URI is wrong or what it names cannot be read as pictures, `SourceLost` when a network stream does
+/// not answer, `Usage` when the transform does not fit the picture.
+pub fn open(uri: &str, options: &Options, stop: &Stop) -> Result<Box<dyn Source>> {
+    use uri::Address;
+    let source: Box<dyn Source> = match Address::parse(uri)? {
+        Address::File(path) => Box::new(file::Video::open_file(uri, &path, options, stop)?),
+        Address::Rtsp(url) => Box::new(file::Video::open_rtsp(&url, options, stop)?),
+        Address::Images { folder, query } => Box::new(images::Images::open(uri, &folder, query.or(options), stop)?),
+        Address::Synthetic { seed, query } => return synthetic(uri, seed, query.or(options)),
+    };
+    transform::apply(source, options.transform)
+}
+
+fn synthetic(uri: &str, seed: u64, query: uri::Query) -> Result<Box<dyn Source>> {
+    let _ = (seed, query);
+    Err(Error::new(ErrorKind::Source, format_args!("{uri}: not in this build")))
 }
