@@ -11,7 +11,7 @@ use super::text::Text;
 /// Below this size text cannot be read and is not drawn.
 const SMALLEST_PX: f32 = 7.0;
 /// Share of the picture's height that the panel of the current action may take.
-const PANEL_SHARE: f32 = 0.45;
+const PANEL_SHARE: f32 = 0.4;
 
 /// Text sizes in pixels an em.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,8 +26,8 @@ pub(super) struct Sizes {
 
 impl Sizes {
     pub fn of(picture: Size) -> Self {
-        let reach = (picture.height as f32).min(picture.width as f32 * 0.75);
-        let base = (6.0 + 0.018 * reach).min(0.16 * reach);
+        let reach = (picture.height as f32).min(picture.width as f32 * 0.9);
+        let base = (5.0 + 0.022 * reach).min(0.16 * reach);
         let title = (2.1 * base).min(0.22 * reach);
         Self {
             title: Text::crisp_px(title),
@@ -84,15 +84,18 @@ impl Layout {
         Some(Rectangle::new(Point::new(0, strip.size.height as i32 + self.unit as i32 / 2), strip.size))
     }
 
-    /// The panel of the current action with up to `rows` lines below the bar; `None` where there is no room for text.
-    pub fn panel(&self, rows: u32) -> Option<Panel> {
+    /// The panel of the current action, wide enough for a title of `title_width` pixels where the picture is, with up to
+    /// `rows` lines below the bar; `None` where there is no room for text.
+    pub fn panel(&self, title_width: u32, rows: u32) -> Option<Panel> {
         let Size { width, height } = self.picture;
         let margin = if self.strip().is_some() { self.unit } else { 0 };
         let stripe = (self.unit / 2).max(1);
         let bar = (self.sizes.title * 0.2).round().max(2.0) as u32;
         let fixed = self.unit / 2 + self.title_height + self.unit / 2 + bar + self.unit;
-        let panel_width = (width.saturating_sub(2 * margin)).min((self.sizes.title * 10.5) as u32);
-        let inner = panel_width.saturating_sub(stripe + 2 * self.unit);
+        let frame = stripe + 2 * self.unit;
+        let usual = (self.sizes.title * 10.5) as u32;
+        let panel_width = usual.max(title_width + frame).min(2 * usual).min(width.saturating_sub(2 * margin));
+        let inner = panel_width.saturating_sub(frame);
         if self.sizes.title < SMALLEST_PX || fixed * 10 > height * 6 || inner < 3 * self.title_height {
             return None;
         }
@@ -132,5 +135,77 @@ impl Layout {
         };
         let top = (height as f32 * 0.36) as u32 - wanted.min(height / 4) / 2;
         (Rectangle::new(Point::new(0, top.max(strip.size.height) as i32), Size::new(width, wanted)), true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn layout(width: u32, height: u32) -> Layout {
+        let picture = Size::new(width, height);
+        let sizes = Sizes::of(picture);
+        let line = |size: f32| (size * 1.17).ceil().max(1.0) as u32;
+        Layout::new(picture, sizes, line(sizes.title), line(sizes.base))
+    }
+
+    fn assert_within(outer: &Rectangle, inner: &Rectangle, what: &str) {
+        assert_eq!(outer.intersection(inner), *inner, "{what}: {inner:?} in {outer:?}");
+    }
+
+    #[test]
+    fn nothing_lies_outside_the_picture() {
+        let sides: Vec<u32> = (1..70).chain([96, 120, 160, 240, 320, 480, 854, 1080, 1920, 4000]).collect();
+        for &width in &sides {
+            for &height in &sides {
+                let layout = layout(width, height);
+                let picture = Rectangle::new(Point::zero(), layout.picture);
+                assert_within(&picture, &layout.edge_bar(), "edge bar");
+                assert!(layout.edge_bar().size.height > 0);
+                assert_within(&picture, &layout.banner(2 * layout.base_height).0, "banner");
+                for part in [layout.strip(), layout.notes()].into_iter().flatten() {
+                    assert_within(&picture, &part, "strip and notes");
+                }
+                for (title_width, rows) in [(0, 0), (0, 2), (90, 5), (9999, 99)] {
+                    let Some(panel) = layout.panel(title_width, rows) else { continue };
+                    assert_within(&picture, &panel.area, "panel");
+                    for part in [&panel.stripe, &panel.title, &panel.bar] {
+                        assert_within(&panel.area, part, "part of the panel");
+                    }
+                    let below = panel.row.size.height * panel.rows;
+                    let rows = Rectangle::new(panel.row.top_left, Size::new(panel.row.size.width, below));
+                    assert!(panel.rows == 0 || panel.area.intersection(&rows) == rows, "rows of {panel:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn usual_pictures_have_room_for_everything() {
+        for (width, height) in [(320, 240), (640, 480), (1280, 720), (1920, 1080), (480, 854)] {
+            let layout = layout(width, height);
+            let panel = layout.panel(0, 2).unwrap();
+            assert_eq!(panel.rows, 2);
+            assert!(layout.strip().is_some() && layout.banner(20).1);
+            let hidden = panel.area.size.width * panel.area.size.height;
+            assert!(hidden * 4 < width * height, "the panel hides {hidden} of {width}x{height}");
+        }
+    }
+
+    #[test]
+    fn text_grows_with_the_picture() {
+        let sizes = [240, 480, 720, 1080].map(|height| Sizes::of(Size::new(height * 4 / 3, height)));
+        assert!(sizes.windows(2).all(|s| s[0].base < s[1].base && s[0].title < s[1].title));
+        assert!(sizes[0].base >= 9.0 && sizes[0].title >= 18.0, "readable at 320x240: {:?}", sizes[0]);
+    }
+
+    #[test]
+    fn a_long_title_widens_the_panel_only_so_far() {
+        let layout = layout(1280, 720);
+        let width = |title| layout.panel(title, 2).unwrap().title.size.width;
+        assert_eq!(width(0), width(100));
+        assert_eq!(width(width(0) + 50), width(0) + 50);
+        assert!(width(5000) < 1280 * 3 / 4);
     }
 }

@@ -96,7 +96,8 @@ impl Overlay {
         };
         let candidates = &candidates[..candidates.len().min(CANDIDATES.saturating_sub(also.len()))];
         let wanted = also.len().min(MOST_ACTIONS) + candidates.len();
-        let Some(panel) = self.layout.panel(wanted as u32) else {
+        let head_width = self.head_width(&head);
+        let Some(panel) = self.layout.panel(head_width, wanted as u32) else {
             return bar(target, &self.layout.edge_bar(), head.fraction.unwrap_or(0.0), head.accent);
         };
         target.fill_solid(&panel.area, colors::PANEL)?;
@@ -122,6 +123,13 @@ impl Overlay {
         Ok(())
     }
 
+    /// Room that the first line takes at least.
+    fn head_width(&mut self, head: &Head) -> u32 {
+        write_label(&mut self.buffer, head.label);
+        let label = if head.action { self.heading.width(&self.buffer) } else { self.state.width(&self.buffer) };
+        label + if head.fraction.is_some() { self.percent_widths.heading + self.layout.unit } else { 0 }
+    }
+
     fn draw_head<D>(&mut self, target: &mut D, panel: &Panel, head: &Head) -> Result<(), D::Error>
     where
         D: DrawTarget<Color = Rgb888>,
@@ -132,7 +140,7 @@ impl Overlay {
         let mut room = line.size.width;
         if let Some(fraction) = head.fraction {
             write_percent(&mut self.buffer, fraction);
-            let number = &mut self.heading;
+            let number = if head.action { &mut self.heading } else { &mut self.state };
             let x = line.top_left.x + room.saturating_sub(number.width(&self.buffer)) as i32;
             number.draw(target, Point::new(x, base_line - number.ascent() as i32), &self.buffer, ink)?;
             room = room.saturating_sub(self.percent_widths.heading + self.layout.unit);
@@ -175,5 +183,46 @@ impl Overlay {
         let x = row.size.width.saturating_sub(self.base.width(&self.buffer));
         self.base.draw(target, at(x), &self.buffer, ink)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use embedded_graphics::mock_display::MockDisplay;
+    use embedded_graphics::pixelcolor::BinaryColor;
+
+    /// A bar as a pattern: `#` filled, `.` not, on a display that refuses to be drawn to twice or outside.
+    fn drawn(fraction: f32) -> MockDisplay<BinaryColor> {
+        let mut display = MockDisplay::new();
+        bar(&mut display, &Rectangle::new(Point::new(2, 1), Size::new(10, 2)), fraction, colors::ACTION).unwrap();
+        display.map(|color| BinaryColor::from(color == colors::ACTION))
+    }
+
+    #[test]
+    fn a_bar_is_filled_by_its_share() {
+        drawn(0.0).assert_pattern(&["            ", "  ..........", "  .........."]);
+        drawn(0.3).assert_pattern(&["            ", "  ###.......", "  ###......."]);
+        drawn(0.66).assert_pattern(&["            ", "  #######...", "  #######..."]);
+        drawn(1.0).assert_pattern(&["            ", "  ##########", "  ##########"]);
+    }
+
+    #[test]
+    fn a_bar_of_nonsense_stays_in_its_place() {
+        for (fraction, same_as) in [(f32::NAN, 0.0), (-4.0, 0.0), (7.0, 1.0), (f32::INFINITY, 1.0)] {
+            drawn(fraction).assert_eq(&drawn(same_as));
+        }
+    }
+
+    #[test]
+    fn labels_and_shares_as_text() {
+        let mut text = String::new();
+        write_label(&mut text, "sit_down");
+        assert_eq!(text, "sit down");
+        for (share, shown) in [(0.874, "87%"), (0.0, "0%"), (1.0, "100%"), (f32::NAN, "0%"), (3.0, "100%")] {
+            write_percent(&mut text, share);
+            assert_eq!(text, shown);
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::{Ink, Overlay, Status, colors};
 /// line reserves this room, so that it stands still while numbers change.
 const WIDEST: [[&str; 2]; 4] = [
     ["000.0 fps", "000 fps"],
-    ["latency 000 ms, p99 000 ms", "000/000 ms"],
+    ["latency 000 ms, p99 000 ms", "00 ms, p99 000"],
     ["0000 dropped", "0000 lost"],
     ["00.0 decisions/s", "00.0/s"],
 ];
@@ -36,7 +36,7 @@ fn write_field(out: &mut String, status: &Status, field: usize, short: bool) {
         (1, _) => match (&status.latency, short) {
             (None, _) => Ok(()),
             (Some(l), false) => write!(out, "latency {} ms, p99 {} ms", l.p50.as_millis(), l.p99.as_millis()),
-            (Some(l), true) => write!(out, "{}/{} ms", l.p50.as_millis(), l.p99.as_millis()),
+            (Some(l), true) => write!(out, "{} ms, p99 {}", l.p50.as_millis(), l.p99.as_millis()),
         },
         (2, false) => write!(out, "{} dropped", status.dropped),
         (2, true) => write!(out, "{} lost", status.dropped),
@@ -144,5 +144,36 @@ impl Overlay {
         let below = at + Point::new(0, self.heading.height() as i32);
         self.base.draw_within(target, below, room, reason, ink)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::overlay::Latency;
+    use std::time::Duration;
+
+    fn fields(status: &Status, short: bool) -> Vec<String> {
+        let field = |field| {
+            let mut text = String::from("old");
+            write_field(&mut text, status, field, short);
+            text
+        };
+        (0..WIDEST.len()).map(field).collect()
+    }
+
+    #[test]
+    fn fields_say_what_they_are() {
+        let latency = Latency { p50: Duration::from_micros(41_700), p99: Duration::from_millis(68) };
+        let status = Status {
+            frame_rate: 29.97,
+            decisions_per_s: 12.44,
+            latency: Some(latency),
+            dropped: 7,
+            ..Status::default()
+        };
+        assert_eq!(fields(&status, false), ["30.0 fps", "latency 41 ms, p99 68 ms", "7 dropped", "12.4 decisions/s"]);
+        assert_eq!(fields(&status, true), ["30 fps", "41 ms, p99 68", "7 lost", "12.4/s"]);
+        assert_eq!(fields(&Status::default(), true)[1], "", "no latency before it has been measured");
     }
 }

@@ -187,6 +187,12 @@ impl Text {
         Ok(width)
     }
 
+    /// Cached glyphs and sizes of the buffers.
+    #[cfg(test)]
+    pub(super) fn footprint(&self) -> [usize; 4] {
+        [self.glyphs.len(), self.glyphs.capacity(), self.line.capacity(), self.coverage.capacity()]
+    }
+
     /// Fills `line` with the glyphs of `text`, shortened to `max_width`; returns the width.
     fn place(&mut self, text: &str, max_width: f32) -> f32 {
         self.line.clear();
@@ -419,9 +425,9 @@ mod tests {
         let mut state = Vec::new();
         for _ in 0..3 {
             text.draw(&mut frame, Point::new(10, 5), "jumping jack 99%", INK).unwrap();
-            state.push((text.glyphs.len(), text.glyphs.capacity(), text.line.capacity(), text.coverage.capacity()));
+            state.push(text.footprint());
         }
-        assert!(state[0].0 >= 12 && state[0] == state[1] && state[1] == state[2], "{state:?}");
+        assert!(state[0][0] >= 12 && state[0] == state[1] && state[1] == state[2], "{state:?}");
     }
 
     #[test]
