@@ -1,0 +1,58 @@
+# The commands of this project; `make help` lists them. ARGS goes to the program: make run ARGS="--source file:clip.mp4"
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test train bench lint format clippy docs licences edge clean
+
+ARGS ?=
+TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
+# Without a desktop: 20 seconds of the first camera, else of the mannequin, into a video, with event lines on the terminal.
+HEADLESS = --display video:out/kinora.mp4 --events - --duration 20
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: ## install what is missing, build, and run kinora with ARGS
+	@.ci/setup run
+	cargo build --release
+ifneq ($(strip $(ARGS)),)
+	@cargo run --release --quiet -- $(ARGS)
+else
+	@if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; then exec cargo run --release --quiet; fi; \
+	mkdir -p out; echo "no desktop: kinora $(HEADLESS)" >&2; \
+	cargo run --release --quiet -- $(HEADLESS); \
+	echo "video: $$PWD/out/kinora.mp4" >&2
+endif
+
+test: ## install what is missing and run all tests, those of the trainer too
+	@.ci/setup test
+	$(TORCH) cargo test --features train $(ARGS)
+
+train: ## build train-export and run it with ARGS (none: its help)
+	@.ci/setup test
+	$(TORCH) cargo run --release --features train --bin train-export -- $(or $(ARGS),--help)
+
+bench: ## measure; ARGS chooses benchmarks by name
+	@.ci/setup run
+	cargo bench --bench '*' -- $(ARGS)
+
+lint: format clippy docs licences edge ## all checks but the tests
+
+format: ## the format of the code
+	cargo fmt --check
+
+clippy: ## clippy, warnings are errors
+	$(TORCH) cargo clippy --all-targets --features train -- -D warnings
+
+docs: ## the documentation builds, and its links lead somewhere
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --document-private-items
+
+licences: ## licences, sources and bans of deny.toml (needs cargo-deny: .ci/setup ci)
+	cargo deny --locked check licenses bans sources
+
+edge: ## an edge build does not contain the training framework
+	.ci/edge
+
+clean: ## remove what was built
+	cargo clean
+	rm -rf out
