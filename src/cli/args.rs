@@ -149,7 +149,9 @@ pub struct BenchArgs {
 /// Parses `WxH`.
 fn size(text: &str) -> Result<(u32, u32), String> {
     let parts = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
-    parts.filter(|(w, h)| (1..=8192).contains(w) && (1..=8192).contains(h)).ok_or_else(|| "wanted: WxH, such as 640x480".into())
+    parts
+        .filter(|(w, h)| (1..=8192).contains(w) && (1..=8192).contains(h))
+        .ok_or_else(|| "wanted: WxH, such as 640x480".into())
 }
 
 #[cfg(test)]

@@ -117,7 +117,12 @@ pub fn command(args: &BenchArgs, begin: Instant) -> Result<()> {
         let candidates: [Score; 2] = std::array::from_fn(|i| Score { label: &bundle.labels[i], confidence: 0.3 });
         let top = recognizer.view().ranking[0].unwrap_or((0, 0.0));
         let action = [Score { label: &bundle.labels[top.0], confidence: top.1 }];
-        let status = Status { activity: Activity::Actions(&action), candidates: &candidates, engine: engine.name(), ..Status::default() };
+        let status = Status {
+            activity: Activity::Actions(&action),
+            candidates: &candidates,
+            engine: engine.name(),
+            ..Status::default()
+        };
         let Ok(()) = draw.time(|| overlay.draw(&mut frame, &status));
         events.clear();
         if n >= filling {
@@ -175,8 +180,18 @@ fn words(report: &Report) -> String {
     let row = |name: &str, t: &Times| format!("{name:<22} {:8.2} {:8.2} {:8.2}\n", t.p50, t.p90, t.p99);
     let mut text = format!(
         "{} with {} {} ({}), {} thread, hop {}, {} frames, {} decisions\n{:<22} {:>8} {:>8} {:>8}\n",
-        report.model, report.engine, report.precision, report.mode, report.threads, report.hop, report.frames,
-        report.decisions, "milliseconds", "p50", "p90", "p99"
+        report.model,
+        report.engine,
+        report.precision,
+        report.mode,
+        report.threads,
+        report.hop,
+        report.frames,
+        report.decisions,
+        "milliseconds",
+        "p50",
+        "p90",
+        "p99"
     );
     text += &row("per decision", &report.per_decision_ms);
     text += &row("per frame", &report.per_frame_ms);

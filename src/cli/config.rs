@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn flags_go_before_the_file() {
-        let config = read("source = 'a.mp4'\nhop = 3\nrotate = '90'\nmirror = true\nengine = 'tract'\nroi = '1,2,3,4'").unwrap();
+        let config =
+            read("source = 'a.mp4'\nhop = 3\nrotate = '90'\nmirror = true\nengine = 'tract'\nroi = '1,2,3,4'").unwrap();
         let mut args = RunArgs { source: Some("b.mp4".into()), ..RunArgs::default() };
         config.complete(&mut args);
         assert_eq!((args.source.as_deref(), args.model.hop, args.mirror), (Some("b.mp4"), Some(3), true));

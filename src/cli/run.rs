@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use kinora::capture::{self, Options, Rotation, Source, Transform};
+use kinora::capture::{self, Options, Source, Transform};
 use kinora::decision::Decision;
 use kinora::display::{self, Format};
 use kinora::engine;
@@ -58,7 +58,14 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
     };
     log::info!(
         "{} ({}x{}, {:.4} Hz) -> {} with {}, {} -> {}",
-        info.name, info.width, info.height, info.frame_rate, manifest.name, engine.name(), hop_words(hop, manifest.input.frame_rate), display.name()
+        info.name,
+        info.width,
+        info.height,
+        info.frame_rate,
+        manifest.name,
+        engine.name(),
+        hop_words(hop, manifest.input.frame_rate),
+        display.name()
     );
     let summary = Pipeline {
         source,
@@ -101,7 +108,7 @@ fn open_source(args: &RunArgs, stop: &Stop) -> Result<(Box<dyn Source>, Opener),
         realtime: !args.no_realtime,
         size: args.size,
         frame_rate: args.frame_rate,
-        transform: Transform { rotate: args.rotate.unwrap_or(Rotation::default()), mirror: args.mirror, roi: args.roi },
+        transform: Transform { rotation: args.rotate.unwrap_or_default(), mirror: args.mirror, roi: args.roi },
     };
     let stop = stop.clone();
     let mut open = move || capture::open(&uri, &options, &stop);

@@ -5,7 +5,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::slots::{Bell, Receiver, Sender, ring};
-use crate::capture::{Captured, Source, SourceInfo};
+#[cfg(test)]
+use crate::capture::SourceInfo;
+use crate::capture::{Captured, Source};
 use crate::frame::Frame;
 use crate::stop::Stop;
 use crate::{Error, ErrorKind, Result};
@@ -297,7 +299,11 @@ mod tests {
         let mut attempts = 0;
         let reopen: Opener = Box::new(move || {
             attempts += 1;
-            if attempts == 1 { Err(Error::new(ErrorKind::Source, "not there yet")) } else { Ok(Scripted::boxed(3, end)) }
+            if attempts == 1 {
+                Err(Error::new(ErrorKind::Source, "not there yet"))
+            } else {
+                Ok(Scripted::boxed(3, end))
+            }
         });
         let feed = Feed::start(Scripted::boxed(3, lost), reopen, false, ready.clone())?;
         let (frames, failure, was_lost) = drain(feed, &ready);

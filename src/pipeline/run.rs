@@ -9,6 +9,7 @@ use super::recognition::{Found, Recognition};
 use super::recognizer::{Recognizer, View};
 use super::slots::Bell;
 use super::statistics::Percentiles;
+use crate::Result;
 use crate::capture::Source;
 use crate::decision::Kind;
 use crate::display::{Display, Wish};
@@ -16,7 +17,6 @@ use crate::events::{Context, EventWriter, SourceState};
 use crate::frame::Frame;
 use crate::overlay::{Activity, Latency, Overlay, Score, Status};
 use crate::stop::Stop;
-use crate::{Error, ErrorKind, Result};
 
 /// When to stop before the source does.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
