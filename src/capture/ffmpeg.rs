@@ -126,11 +126,10 @@ impl Drop for Process {
     }
 }
 
-/// What a child complained about: the first line, which usually is the cause, and the last, the consequence.
+/// What a child complained about: the first line, which is the cause (consequences follow), and how many there were.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Complaints {
     first: String,
-    last: String,
     lines: usize,
 }
 
@@ -167,14 +166,12 @@ impl Complaints {
         while let Some((_, rest)) = line.strip_prefix('[').and_then(|tail| tail.split_once("] ")) {
             line = rest.trim_start();
         }
-        let says_nothing = ["", "Conversion failed!"].contains(&line) || line.starts_with("Last message repeated");
-        if says_nothing {
+        if line.is_empty() {
             return;
         }
         if self.lines == 0 {
             self.first = line.to_string();
         }
-        self.last = line.to_string();
         self.lines += 1;
     }
 
@@ -188,13 +185,11 @@ impl Complaints {
         self.lines
     }
 
-    /// Cause and consequence in one line, without `url` (which may hold a password), or `otherwise` if there is none.
+    /// The cause, without `url` (which may hold a password), or `otherwise` if there were none.
     pub(super) fn reason(&self, url: &str, otherwise: &str) -> String {
-        let plain = |line: &str| line.replace(&format!("{url}: "), "").replace(url, "it");
-        match (plain(&self.first), plain(&self.last)) {
-            (first, _) if first.is_empty() => otherwise.to_string(),
-            (first, last) if first == last => first,
-            (first, last) => format!("{first}; {last}"),
+        match self.first.replace(&format!("{url}: "), "").replace(url, "it") {
+            first if first.is_empty() => otherwise.to_string(),
+            first => first,
         }
     }
 }
@@ -286,11 +281,11 @@ mod tests {
     }
 
     #[test]
-    fn complaints_are_cause_and_consequence() {
-        let script = "echo '[mov,mp4 @ 0x55] [x @ 0x1] no header' >&2; echo >&2; echo middle >&2; \
-                      echo 'file:a b.mp4: Invalid data' >&2; echo 'Conversion failed!' >&2";
+    fn the_first_complaint_is_the_reason() {
+        let script = "echo >&2; echo '[mov,mp4 @ 0x55] [x @ 0x1] file:a b.mp4: no header' >&2; \
+                      echo 'Invalid data' >&2; printf 'not a whole line' >&2";
         let complaints = shell(script).conclude(Duration::from_secs(10));
-        assert_eq!(complaints.reason("file:a b.mp4", "none"), "no header; Invalid data");
+        assert_eq!(complaints.reason("file:a b.mp4", "none"), "no header");
         assert_eq!(complaints.count(), 3);
         assert_eq!(Complaints::default().reason("x", "none"), "none");
     }

@@ -60,19 +60,19 @@ impl Video {
             let input = ["-protocol_whitelist", "file"];
             let stream = probe(&input, &url, FILE_PATIENCE, stop)?;
             let rate = options.frame_rate.map_or(stream.rate, Rate::new);
-            let size = delivered_size(&stream, options);
-            let filter = format!("fps={rate},scale={}:{}", size.0, size.1);
+            let (width, height) = delivered_size(&stream, options);
+            let filter = format!("fps={rate},scale={width}:{height}");
             let process = decode(&input, &url, &stream, &["-vf", &filter])?;
-            Self::begin(process, &url, Clock::Constant(rate), FILE_PATIENCE, stop).map(|process| (process, size, rate))
+            let process = begin(process, &url, FILE_PATIENCE, stop)?;
+            let info = SourceInfo { name: uri.to_string(), width, height, frame_rate: rate.per_second(), live: false };
+            Ok(Self::new(info, &url, process, Clock::Constant(rate), stop))
         };
-        let (process, size, rate) = open().map_err(|e| e.within(path.display()))?;
-        Ok(Self::new(uri, url.clone(), process, (size, rate, Clock::Constant(rate)), stop))
+        open().map_err(|e: Error| e.within(path.display()))
     }
 
     /// Opens the network stream at `url`.
     pub(super) fn open_rtsp(url: &str, options: &Options, stop: &Stop) -> Result<Self> {
         let name = without_password(url);
-        let clock = Clock::Arrival(None);
         let open = || {
             let mut input = vec!["-rtsp_transport", "tcp"];
             let stream = probe(&input, url, START_PATIENCE, stop)?;
@@ -82,44 +82,24 @@ impl Video {
             if options.realtime {
                 input.extend_from_slice(&["-fflags", "nobuffer", "-flags", "low_delay"]);
             }
-            let size = delivered_size(&stream, options);
-            let filter = format!("scale={}:{}", size.0, size.1);
+            let (width, height) = delivered_size(&stream, options);
+            let filter = format!("scale={width}:{height}");
             let passthrough = if stream.version >= (5, 1) { "-fps_mode" } else { "-vsync" };
-            let output = ["-vf", &filter, passthrough, "passthrough"];
-            let process = decode(&input, url, &stream, &output)?;
-            Self::begin(process, url, clock, START_PATIENCE, stop).map(|process| (process, size, stream.rate))
+            let process = decode(&input, url, &stream, &["-vf", &filter, passthrough, "passthrough"])?;
+            let process = begin(process, url, START_PATIENCE, stop)?;
+            let frame_rate = stream.rate.per_second();
+            let info = SourceInfo { name: name.clone(), width, height, frame_rate, live: true };
+            Ok(Self::new(info, url, process, Clock::Arrival(None), stop))
         };
         let lost = |e: Error| match e.kind() {
             ErrorKind::Source => Error::new(ErrorKind::SourceLost, e),
             _ => e,
         };
-        let (process, size, rate) = open().map_err(|e| lost(e).within(&name))?;
-        Ok(Self::new(&name, url.to_string(), process, (size, rate, clock), stop))
+        open().map_err(|e| lost(e).within(&name))
     }
 
-    fn new(
-        name: &str,
-        url: String,
-        process: Process,
-        (size, rate, clock): ((u32, u32), Rate, Clock),
-        stop: &Stop,
-    ) -> Self {
-        let live = matches!(clock, Clock::Arrival(_));
-        let (width, height) = size;
-        let info = SourceInfo { name: name.to_string(), width, height, frame_rate: rate.per_second(), live };
-        Self { info, url, process: Some(process), clock, sequence: 0, stop: stop.clone() }
-    }
-
-    /// Waits for the first picture's first byte, so that what cannot be decoded is refused on opening.
-    fn begin(mut process: Process, url: &str, clock: Clock, patience: Duration, stop: &Stop) -> Result<Process> {
-        let reason = match process.wait(patience, stop)? {
-            Wait::Ready => return Ok(process),
-            Wait::Stopped => "stopped before it was open".to_string(),
-            Wait::TimedOut => format!("no picture within {} s", patience.as_secs()),
-            Wait::End => process.conclude(GRACE).reason(url, "not one picture can be decoded"),
-        };
-        let kind = if matches!(clock, Clock::Arrival(_)) { ErrorKind::SourceLost } else { ErrorKind::Source };
-        Err(Error::new(kind, reason))
+    fn new(info: SourceInfo, url: &str, process: Process, clock: Clock, stop: &Stop) -> Self {
+        Self { info, url: url.to_string(), process: Some(process), clock, sequence: 0, stop: stop.clone() }
     }
 
     /// The child's output is over, in the midst of a picture if `partial`.
@@ -195,6 +175,17 @@ fn decode(input: &[&str], url: &str, stream: &Stream, output: &[&str]) -> Result
     args.extend_from_slice(output);
     args.extend_from_slice(&["-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"]);
     Process::start("ffmpeg", &args)
+}
+
+/// Waits for the first picture's first byte, so that what cannot be decoded is refused on opening.
+fn begin(mut process: Process, url: &str, patience: Duration, stop: &Stop) -> Result<Process> {
+    let reason = match process.wait(patience, stop)? {
+        Wait::Ready => return Ok(process),
+        Wait::Stopped => "stopped before it was open".to_string(),
+        Wait::TimedOut => format!("no picture within {} s", patience.as_secs()),
+        Wait::End => process.conclude(GRACE).reason(url, "not one picture can be decoded"),
+    };
+    Err(Error::new(ErrorKind::Source, reason))
 }
 
 /// The size that pictures are asked for in. It is forced on ffmpeg, so that every picture has the same number of bytes,
@@ -273,7 +264,7 @@ mod tests {
     #[test]
     fn odd_names_odd_sizes_and_exact_times() {
         let folder = tempfile::tempdir().unwrap();
-        let source = "-f lavfi -i testsrc2=size=161x121:rate=30000/1001:duration=1 -c:v ffv1 -f avi";
+        let source = "-f lavfi -i testsrc=size=161x121:rate=30000/1001:duration=1 -c:v ffv1 -f avi";
         let made = make(folder.path(), "plain.avi", source);
         for name in ["-dash.avi", "a b.avi", "100%d?fps=3.avi", "grüße 日本.avi", "http:x.avi", "no extension"] {
             let path = folder.path().join(name);
