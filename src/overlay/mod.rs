@@ -20,7 +20,7 @@ use layout::{Layout, Sizes};
 use strip::FieldWidths;
 pub use text::{Ink, Text, Weight};
 
-/// Few, calm, and told apart by lightness too, for eyes that do not see all hues.
+/// Few and calm. No state is told by its hue alone: words, weight and lightness differ too.
 mod colors {
     use embedded_graphics::pixelcolor::Rgb888;
 
@@ -51,7 +51,8 @@ pub enum Activity<'a> {
     Filling(f32),
     /// Nothing is happening, and how sure the model is, where it says so.
     Nothing(Option<f32>),
-    /// These actions, the strongest first: one of a soft-max model, any number of a sigmoid model.
+    /// These actions, the strongest first: one of a soft-max model, any number of a sigmoid model (none is shown as
+    /// nothing).
     Actions(&'a [Score<'a>]),
 }
 
@@ -71,6 +72,17 @@ pub struct Latency {
 }
 
 /// All that is shown. It borrows its text, so a new one for each picture costs nothing.
+///
+/// ```
+/// use kinora::{frame::Frame, overlay::{Activity, Overlay, Score, Status}};
+///
+/// let mut picture = Frame::new(320, 240);
+/// let mut overlay = Overlay::new(320, 240)?;
+/// let actions = [Score { label: "jumping_jack", confidence: 0.87 }];
+/// let status = Status { activity: Activity::Actions(&actions), engine: "native int8", ..Status::default() };
+/// let Ok(()) = overlay.draw(&mut picture, &status);
+/// # Ok::<(), kinora::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Status<'a> {
     /// What is going on.
@@ -150,6 +162,7 @@ impl Overlay {
         D: DrawTarget<Color = Rgb888> + OriginDimensions,
     {
         let Size { width, height } = target.size();
+        // Fonts that were read once are read again: this does not fail, and if it did, targets cut off what is outside.
         if self.layout.picture != target.size()
             && let Ok(adapted) = Self::new(width, height)
         {
