@@ -45,7 +45,7 @@ clippy: ## clippy, warnings are errors
 	$(TORCH) cargo clippy --all-targets --features train -- -D warnings
 
 docs: ## the documentation builds, and its links lead somewhere
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --lib --document-private-items
 
 licences: ## licences, sources and bans of deny.toml (needs cargo-deny: .ci/setup ci)
 	cargo deny --locked check licenses bans sources
