@@ -1,6 +1,8 @@
 //! Sources of pictures, opened by URI. Each runs on a thread of its own and may block there, but looks at the stop flag
 //! at least every [`Stop::TICK`].
 
+pub mod synthetic;
+
 use crate::frame::Frame;
 use crate::stop::Stop;
 use crate::{Error, ErrorKind, Result};
