@@ -154,7 +154,7 @@ impl Dresser<'_> {
         let seat = skeleton.pelvis - skeleton.hips.up * (0.015 * body.height);
         self.put(&flat([seat, belly], [hip, waist], skeleton.hips, look.trousers, Pattern::Plain));
         self.put(&flat([belly, top], [waist * 1.03, chest], skeleton.chest, look.shirt, look.pattern));
-        let hem = skeleton.waist - skeleton.hips.up * (0.05 * body.height);
+        let hem = skeleton.waist - skeleton.hips.up * (0.07 * body.height);
         self.put(&flat([hem, belly], [hip * 1.03, waist * 1.04], skeleton.hips, look.shirt, Pattern::Plain));
         // The slope from the neck to each shoulder.
         for s in &skeleton.sides {
@@ -169,8 +169,8 @@ impl Dresser<'_> {
         self.put(&round([skeleton.neck, head], [0.030 * body.height, 0.028 * body.height], look.skin));
         self.put(&round([head - up * (0.3 * r), head + up * (0.2 * r)], [0.8 * r, 0.95 * r], look.skin));
         let crown = head + up * (0.28 * r) - front * (0.18 * r);
-        let nape = if look.long_hair { -1.4 } else { -0.1 };
-        self.put(&round([crown, head + up * (nape * r) - front * (0.4 * r)], [1.02 * r, 0.8 * r], look.hair));
+        let (nape, behind) = if look.long_hair { (-1.5, 0.8) } else { (-0.1, 0.4) };
+        self.put(&round([crown, head + up * (nape * r) - front * (behind * r)], [1.02 * r, 0.7 * r], look.hair));
     }
 
     /// Adds a chair whose seat is `height` above the floor with its middle at `place`, facing as `axes` do.

@@ -64,7 +64,8 @@ impl Backdrop {
         }
     }
 
-    fn pixel(&self, x: f32, y: f32, clouds: &Clouds) -> [f32; 3] {
+    /// The colour at a place; `clouds` are those of row `y`.
+    fn pixel(&self, x: f32, y: f32, clouds: &CloudRow) -> [f32; 3] {
         let depth = y - self.floor_row;
         let mut rgb = if depth > self.skirting {
             self.floor.map(|c| c * (0.85 + 0.35 * depth))
@@ -80,7 +81,7 @@ impl Backdrop {
             }
         }
         if self.clouds > 0.0 {
-            let cloud = clouds.at(x, y);
+            let cloud = clouds.at(x);
             rgb = [0, 1, 2].map(|i| rgb[i] + self.clouds * cloud[i]);
         }
         rgb
@@ -91,6 +92,7 @@ impl Backdrop {
         let clouds = Clouds::new(self.seed);
         for (row, line) in into.chunks_exact_mut((width * 3).max(1)).enumerate() {
             let y = (row as f32 + 0.5 - 0.5 * height as f32) / scale;
+            let clouds = clouds.row(y);
             let mut random = mix(self.seed ^ row as u64);
             for (column, pixel) in line.chunks_exact_mut(3).enumerate() {
                 let x = (column as f32 + 0.5 - 0.5 * width as f32) / scale;
@@ -155,16 +157,27 @@ impl Clouds {
         Self { grid }
     }
 
-    fn at(&self, x: f32, y: f32) -> [f32; 3] {
-        let (u, v) = (((x + 1.0) * 4.0).clamp(0.0, 7.99), ((y + 0.6) * 5.0).clamp(0.0, 5.99));
-        let (i, j) = (u as usize, v as usize);
-        let (u, v) = (u - i as f32, v - j as f32);
-        let cell = |i: usize, j: usize, c: usize| self.grid[j][i][c];
-        [0, 1, 2].map(|c| {
-            let top = cell(i, j, c) * (1.0 - u) + cell(i + 1, j, c) * u;
-            let bottom = cell(i, j + 1, c) * (1.0 - u) + cell(i + 1, j + 1, c) * u;
-            top * (1.0 - v) + bottom * v
-        })
+    fn row(&self, y: f32) -> CloudRow {
+        let v = ((y + 0.6) * 5.0).clamp(0.0, 5.99);
+        let (top, bottom) = (&self.grid[v as usize], &self.grid[v as usize + 1]);
+        let v = v.fract();
+        let mut row = [[0.0; 3]; 9];
+        for (cell, (top, bottom)) in row.iter_mut().zip(top.iter().zip(bottom)) {
+            *cell = [0, 1, 2].map(|c| top[c] * (1.0 - v) + bottom[c] * v);
+        }
+        CloudRow(row)
+    }
+}
+
+/// The clouds of one row.
+struct CloudRow([[f32; 3]; 9]);
+
+impl CloudRow {
+    fn at(&self, x: f32) -> [f32; 3] {
+        let u = ((x + 1.0) * 4.0).clamp(0.0, 7.99);
+        let (left, right) = (&self.0[u as usize], &self.0[u as usize + 1]);
+        let u = u.fract();
+        [0, 1, 2].map(|c| left[c] * (1.0 - u) + right[c] * u)
     }
 }
 
@@ -226,10 +239,11 @@ impl Canvas {
         let stride = (width + 2 * self.margin) * 3;
         for (i, line) in into.chunks_exact_mut(width * 3).enumerate().take(height) {
             let from = (row + i) * stride + column * 3;
-            let quad = [from, from + 3, from + stride, from + stride + 3].map(|at| &self.pixels[at..at + width * 3]);
-            for (j, value) in line.iter_mut().enumerate() {
-                let sum: u16 = (0..4).map(|k| u16::from(quad[k][j]) * weights[k]).sum();
-                *value = (sum >> 8) as u8;
+            let [a, b, c, d] =
+                [from, from + 3, from + stride, from + stride + 3].map(|at| &self.pixels[at..][..width * 3]);
+            for (value, (((a, b), c), d)) in line.iter_mut().zip(a.iter().zip(b).zip(c).zip(d)) {
+                let weigh = |value: &u8, k: usize| u16::from(*value) * weights[k];
+                *value = ((weigh(a, 0) + weigh(b, 1) + weigh(c, 2) + weigh(d, 3)) >> 8) as u8;
             }
         }
     }
@@ -257,10 +271,11 @@ impl Canvas {
         let mut dice = Dice::new(backdrop.seed, u64::from(t_s.to_bits()));
         let slow = backdrop.drift * (0.9 * t_s + (backdrop.seed & 7) as f32).sin();
         let gain = 256.0 * (1.0 + backdrop.flicker * dice.normal() + slow);
-        let gain = gain.round().clamp(0.0, 511.0) as u16;
+        let gain = gain.round().clamp(0.0, 511.0) as u32;
+        let brighter = |p: u8| ((u32::from(p) * gain) >> 8).min(255) as u8;
         if self.noise.is_empty() {
             if gain != 256 {
-                pixels.iter_mut().for_each(|p| *p = ((u16::from(*p) as u32 * u32::from(gain)) >> 8).min(255) as u8);
+                pixels.iter_mut().for_each(|p| *p = brighter(*p));
             }
             return;
         }
@@ -273,7 +288,6 @@ impl Canvas {
             if gain == 256 {
                 line.iter_mut().zip(noise).for_each(|(p, n)| *p = p.saturating_add_signed(*n));
             } else {
-                let brighter = |p: u8| ((u32::from(p) * u32::from(gain)) >> 8).min(255) as u8;
                 line.iter_mut().zip(noise).for_each(|(p, n)| *p = brighter(*p).saturating_add_signed(*n));
             }
         }

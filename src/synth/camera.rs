@@ -48,12 +48,12 @@ impl Camera {
         let share = match framing {
             Framing::Whole => dice.between(0.35, 0.95),
             Framing::Far => dice.between(0.3, 0.65),
-            Framing::Upper => dice.between(1.05, 1.9),
+            Framing::Upper => dice.between(1.0, 1.6),
         };
         let focal = dice.between(0.85, 1.7);
         let distance = focal * height / share;
-        let aim = if framing == Framing::Upper { 0.98 - 0.5 / share } else { 0.5 } * height;
-        let room = if framing == Framing::Upper { 0.06 } else { 0.45 * (1.0 - share) };
+        let aim = if framing == Framing::Upper { 1.06 - 0.5 / share } else { 0.5 } * height;
+        let room = if framing == Framing::Upper { 0.09 } else { 0.45 * (1.0 - share) };
         let level = dice.between(0.35, 1.25) * height;
         let pitch = ((level - aim) / distance).atan();
         let (s, c) = pitch.sin_cos();

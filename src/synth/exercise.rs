@@ -75,7 +75,7 @@ pub(crate) fn jumping_jack(cast: &mut Cast) -> Track {
 pub(crate) fn squat(cast: &mut Cast) -> Track {
     let base = cast.base;
     let d = &mut *cast.dice;
-    let (count, depth, lean) = (d.whole(1, 4), d.between(0.28, 0.58), d.between(0.5, 1.0));
+    let (count, depth, lean) = (d.whole(1, 3), d.between(0.28, 0.58), d.between(0.5, 1.0));
     let (down_s, up_s, wait_s) = (d.between(0.5, 1.1), d.between(0.45, 1.0), d.between(0.0, 0.4));
     let arms = match d.whole(0, 2) {
         0 => Some((v3(0.1, -0.1 - 0.4 * lean, 1.0), v3(0.0, -0.3 * lean, 1.0))),
@@ -151,7 +151,7 @@ pub(crate) fn kick(cast: &mut Cast) -> Track {
 pub(crate) fn bend(cast: &mut Cast) -> Track {
     let base = cast.base;
     let d = &mut *cast.dice;
-    let count = if d.chance(0.6) { 1 } else { d.whole(2, 3) };
+    let count = if d.chance(0.7) { 1 } else { 2 };
     let (pitch, curl, knees) = (d.between(0.7, 1.3), d.between(0.25, 0.7), d.between(0.02, 0.2));
     let (down_s, up_s, wait_s) = (d.between(0.6, 1.2), d.between(0.6, 1.1), d.between(0.0, 0.8));
     let (one, both) = (d.side(), d.chance(0.6));

@@ -32,8 +32,8 @@ const OUTWARD: [&[ArmKey]; 4] = [
     &[((-0.2, 0.0, 0.9), (-0.7, 0.6, 0.4)), ((0.3, 0.1, 0.9), (0.1, 0.8, 0.6)), ((0.8, 0.0, 0.4), (0.9, 0.3, 0.2))],
 ];
 
-/// Overarm (twice), sidearm and underarm throws.
-const THROW: [&[ArmKey]; 4] = [
+/// Overarm throws, forward and across; then sidearm and underarm.
+const THROW: [&[ArmKey]; 6] = [
     &[
         ((0.5, -0.5, -0.1), (0.8, 0.1, 0.2)),
         ((0.6, 0.3, -0.3), (0.2, 0.9, -0.2)),
@@ -45,6 +45,18 @@ const THROW: [&[ArmKey]; 4] = [
         ((0.8, 0.2, -0.2), (0.3, 0.9, -0.4)),
         ((0.4, 0.6, 0.6), (0.1, 0.8, 0.6)),
         ((0.0, -0.4, 0.9), (-0.2, -0.7, 0.6)),
+    ],
+    &[
+        ((0.4, -0.8, 0.2), (0.8, 0.2, 0.4)),
+        ((0.7, -0.4, 0.0), (-0.1, 0.95, 0.1)),
+        ((0.25, 0.9, 0.3), (0.1, 0.95, 0.3)),
+        ((0.25, 0.5, 0.8), (0.15, 0.5, 0.8)),
+    ],
+    &[
+        ((0.3, -0.9, 0.2), (0.7, 0.1, 0.6)),
+        ((0.6, -0.5, 0.1), (0.1, 0.9, 0.3)),
+        ((0.3, 0.3, 0.8), (-0.2, 0.8, 0.6)),
+        ((-0.2, 0.1, 0.95), (-0.6, 0.0, 0.7)),
     ],
     &[
         ((0.6, -0.6, -0.3), (0.8, 0.1, -0.3)),
@@ -99,7 +111,7 @@ pub(crate) fn swipe(cast: &mut Cast, to: usize) -> Track {
 /// A throw: wind-up, release forward, follow-through.
 pub(crate) fn throw(cast: &mut Cast) -> Track {
     let side = cast.dice.side();
-    let style = cast.dice.pick(&[0, 0, 0, 0, 1, 1, 1, 2, 3, 3]);
+    let style = cast.dice.pick(&[0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 5]);
     let base = cast.base;
     let pace = cast.dice.between(0.75, 1.4);
     let (twist, lean) = (sign(side) * cast.dice.between(0.05, 0.5), cast.dice.between(0.0, 0.25));
@@ -118,7 +130,7 @@ pub(crate) fn throw(cast: &mut Cast) -> Track {
             .plus(PELVIS_Z, 0.5 * ahead)
             .plus(PELVIS_Y, -0.05 * ahead)
             .foot(1 - side, v3(0.0, raised, ahead), 0.0);
-        if style < 3 && cast.dice.chance(0.4) {
+        if style < 5 && cast.dice.chance(0.4) {
             let other = cast.aim((0.3, -0.6, 0.8 - 0.4 * i as f32), 0.1);
             pose = pose.arm(1 - side, other, cast.aim((0.1, -0.1 - 0.3 * i as f32, 0.9), 0.1));
         }
@@ -127,8 +139,14 @@ pub(crate) fn throw(cast: &mut Cast) -> Track {
             track.hold(cast.dice.between(-0.2, 0.2));
         }
     }
-    track.hold(cast.dice.between(-0.1, 0.25));
-    track.to(cast.dice.between(0.45, 0.8) * pace, base);
+    track.hold(cast.dice.between(-0.1, 0.35));
+    if cast.dice.chance(0.35) {
+        let (upper, fore) = (cast.aim((0.5, -0.7, 0.4), 0.1), cast.aim((0.6, -0.5, 0.5), 0.1));
+        track.to(cast.dice.between(0.25, 0.4) * pace, base.arm(side, upper, fore));
+        track.to(cast.dice.between(0.3, 0.4) * pace, base);
+    } else {
+        track.to(cast.dice.between(0.45, 0.8) * pace, base);
+    }
     track
 }
 
@@ -145,10 +163,17 @@ pub(crate) fn wave(cast: &mut Cast) -> Track {
         (d.between(0.35, 1.0), d.between(-0.7, 0.3), d.between(0.1, 0.5))
     };
     let (swing, middle) = (d.between(0.3, 0.9), d.between(-0.05, 0.3));
-    let half_s = d.between(0.17, 0.42);
+    let half_s = if d.chance(0.3) { d.between(0.4, 0.7) } else { d.between(0.17, 0.42) };
     let follow = if whole_arm { d.between(0.15, 0.45) } else { d.between(0.0, 0.12) };
-    let (depth, swings) = (d.between(0.05, 0.45), d.whole(2, 6));
+    let (depth, swings) = (d.between(0.05, 0.45), d.whole(2, if half_s > 0.4 { 4 } else { 6 }));
     let mut track = Track::new(base);
+    if whole_arm || cast.dice.chance(0.5) {
+        // The hand rises at the body's side rather than through it.
+        let (arm, fore) = (cast.aim((0.5, -0.7, 0.3), 0.1), cast.aim((0.8, 0.1, 0.4), 0.1));
+        let pose = cast.lively(base, 0.4).arm(side, arm, fore);
+        let seconds = cast.dice.between(0.3, 0.45);
+        track.to(seconds, if both { pose.arm(1 - side, arm, fore) } else { pose });
+    }
     for i in 0..swings * 2 {
         let way = if i % 2 == 0 { 1.0 } else { -1.0 };
         let size = cast.dice.between(0.8, 1.15);
@@ -170,15 +195,15 @@ pub(crate) fn clap(cast: &mut Cast) -> Track {
     let base = cast.base;
     let d = &mut *cast.dice;
     let claps = if d.chance(0.25) { 1 } else { d.whole(2, 7) };
-    let (height, ahead) = (d.between(-0.16, 0.05), d.between(0.15, 0.24));
+    let (height, ahead) = (d.between(-0.16, 0.06), d.between(0.13, 0.24));
     let (width, half_s) = (d.between(0.035, 0.22), d.between(0.12, 0.3));
     let half_s = half_s * (0.75 + 1.5 * width);
     let pole = v3(d.between(0.3, 1.0), -1.0, d.between(-0.4, 0.1));
     let one_hand = if d.chance(0.2) { d.between(0.0, 0.7) } else { 1.0 };
-    let still = d.side();
+    let (still, wide_start) = (d.side(), d.chance(0.3));
     let mut track = Track::new(base);
     for i in 0..claps * 2 {
-        let size = width * cast.dice.between(0.75, 1.2);
+        let size = if i == 0 && wide_start { 0.3 } else { width * cast.dice.between(0.75, 1.2) };
         let mut pose = cast.lively(base, 0.4);
         for side in 0..2 {
             let gap = if i % 2 == 1 {

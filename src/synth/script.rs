@@ -110,7 +110,7 @@ impl Script {
 
     /// A way through the visible part of the floor that takes at least about two seconds.
     fn way(&self, stage: &Stage, dice: &mut Dice, run: bool) -> Gait {
-        let (seconds, pace) = (dice.between(1.6, 4.0), if run { 2.6 } else { 1.1 });
+        let (seconds, pace) = (dice.between(1.2, 3.2), if run { 2.6 } else { 1.0 });
         let (mut at, mut length, mut targets) = (self.root, 0.0, Vec::new());
         for _ in 0..6 {
             let (x, z) = stage.camera.floor_at(dice.between(-0.48, 0.48), dice.between(0.7, 1.35));
@@ -143,7 +143,7 @@ fn view(dice: &mut Dice, motion: Motion) -> (Framing, f32) {
         Motion::Punch | Motion::Nothing => 0.3,
         _ => 0.0,
     };
-    let framing = if matches!(motion, Motion::Walk | Motion::Run) && dice.chance(0.85) {
+    let framing = if motion == Motion::Fall || matches!(motion, Motion::Walk | Motion::Run) && dice.chance(0.85) {
         Framing::Far
     } else if dice.chance(upper) {
         Framing::Upper
@@ -237,7 +237,8 @@ pub(crate) fn take(dice: &mut Dice, start_s: f32) -> (Stage, Script) {
             script.act(&stage, dice, motion);
         }
     }
-    let fell = stage.framing != Framing::Upper && dice.chance(0.5);
+    let fell =
+        stage.framing == Framing::Far && dice.chance(0.85) || stage.framing == Framing::Whole && dice.chance(0.25);
     let seconds = dice.between(1.0, 2.5);
     script.pause(&stage, dice, seconds, false);
     if fell {
