@@ -6,6 +6,7 @@ mod file;
 mod images;
 mod probe;
 mod rate;
+mod synthetic;
 mod transform;
 mod uri;
 
@@ -13,6 +14,7 @@ use crate::frame::Frame;
 use crate::stop::Stop;
 use crate::{Error, ErrorKind, Result};
 
+pub use synthetic::Synthetic;
 pub use transform::{Roi, Rotation, Transform};
 
 /// What a source says of itself.
@@ -85,12 +87,11 @@ pub fn open(uri: &str, options: &Options, stop: &Stop) -> Result<Box<dyn Source>
         Address::File(path) => Box::new(file::Video::open_file(uri, &path, options, stop)?),
         Address::Rtsp(url) => Box::new(file::Video::open_rtsp(&url, options, stop)?),
         Address::Images { folder, query } => Box::new(images::Images::open(uri, &folder, query.or(options), stop)?),
-        Address::Synthetic { seed, query } => return synthetic(uri, seed, query.or(options)),
+        Address::Synthetic { seed, query } => {
+            let uri::Query { size, frame_rate } = query.or(options);
+            let (width, height) = size.unwrap_or((640, 480));
+            Box::new(Synthetic::new(seed, width, height, frame_rate.unwrap_or(30.0), stop.clone()))
+        }
     };
     transform::apply(source, options.transform)
-}
-
-fn synthetic(uri: &str, seed: u64, query: uri::Query) -> Result<Box<dyn Source>> {
-    let _ = (seed, query);
-    Err(Error::new(ErrorKind::Source, format_args!("{uri}: not in this build")))
 }
