@@ -201,3 +201,25 @@ impl Scene {
         canvas.sense(&now.backdrop, t_s, pixels);
     }
 }
+
+#[cfg(test)]
+impl Scene {
+    /// The joints at `t_s`.
+    pub(crate) fn skeleton(&self, t_s: f32) -> Skeleton {
+        self.now.skeleton(t_s)
+    }
+
+    /// Where the wrists are seen at `t_s` in a picture of the given size.
+    pub(crate) fn wrists(&self, t_s: f32, size: (f32, f32)) -> [(f32, f32); 2] {
+        let skeleton = self.skeleton(t_s);
+        skeleton.sides.map(|side| {
+            let at = self.now.stage.camera.project(side.wrist, size, (0.0, 0.0));
+            at.map_or((0.0, 0.0), |at| (at.x, at.y))
+        })
+    }
+
+    /// Height of the lower sole above the floor at `t_s`.
+    pub(crate) fn sole_height(&self, t_s: f32) -> f32 {
+        self.skeleton(t_s).sole_height(&self.now.stage.body)
+    }
+}
