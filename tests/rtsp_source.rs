@@ -82,8 +82,9 @@ fn send(client: &mut TcpStream, then: Then) -> std::io::Result<()> {
     let packets = UdpSocket::bind("127.0.0.1:0")?;
     packets.set_read_timeout(Some(Duration::from_secs(10)))?;
     let to = format!("rtp://{}?pkt_size=1200", packets.local_addr()?);
-    let source =
-        "-nostdin -v error -re -f lavfi -i testsrc2=size=160x120:rate=15 -c:v mpeg2video -r 25 -g 5 -bf 0 -f rtp";
+    // It ends by itself, as the test program does not wait for this thread.
+    let source = "-nostdin -v error -re -f lavfi -i testsrc2=size=160x120:rate=15:duration=15";
+    let coding = "-c:v mpeg2video -r 25 -g 5 -bf 0 -f rtp";
     let mut command = Command::new("ffmpeg");
     command.args(source.split(' ')).args(coding.split(' ')).arg(to).stdout(Stdio::null()).stderr(Stdio::null());
     let _encoder = Encoder(command.spawn()?);

@@ -1,7 +1,26 @@
 //! The mannequin: an articulated body that performs known actions before a random camera. Built-in source and training
 //! set. Deterministic: a seed gives the same pictures on every machine run of this version.
 
-use crate::frame::Frame;
+mod appearance;
+mod backdrop;
+mod body;
+mod camera;
+mod dice;
+mod exercise;
+mod gait;
+mod geometry;
+mod gesture;
+mod idle;
+mod motion;
+mod pose;
+mod raster;
+mod scene;
+mod script;
+
+#[cfg(test)]
+mod tests;
+
+pub use scene::Scene;
 
 /// What a mannequin can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,27 +67,34 @@ impl Motion {
         Motion::Throw,
     ];
 
+    const LABELS: [&'static str; 17] = [
+        "nothing",
+        "walk",
+        "run",
+        "jump",
+        "jumping_jack",
+        "squat",
+        "wave",
+        "clap",
+        "punch",
+        "kick",
+        "bend",
+        "sit_down",
+        "stand_up",
+        "fall",
+        "swipe_left",
+        "swipe_right",
+        "throw",
+    ];
+
     /// Its label, such as `jumping_jack`.
     pub fn label(self) -> &'static str {
-        [
-            "nothing",
-            "walk",
-            "run",
-            "jump",
-            "jumping_jack",
-            "squat",
-            "wave",
-            "clap",
-            "punch",
-            "kick",
-            "bend",
-            "sit_down",
-            "stand_up",
-            "fall",
-            "swipe_left",
-            "swipe_right",
-            "throw",
-        ][self as usize]
+        Self::LABELS[self as usize]
+    }
+
+    /// The motion of a label, if it is one of ours.
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|motion| motion.label() == label)
     }
 }
 
@@ -81,37 +107,4 @@ pub struct Segment {
     pub start_s: f32,
     /// Scene time at which it is over, in seconds.
     pub end_s: f32,
-}
-
-/// A mannequin, its place, its camera and its script.
-pub struct Scene {}
-
-impl Scene {
-    /// A scene around one performance of `motion`: something else or nothing before, `motion`, something after.
-    pub fn clip(seed: u64, motion: Motion) -> Self {
-        let _ = (seed, motion);
-        Self {}
-    }
-
-    /// An endless scene: several actions after one another with pauses of `nothing`.
-    pub fn live(seed: u64) -> Self {
-        let _ = seed;
-        Self {}
-    }
-
-    /// Of a clip: the segment that it is about.
-    pub fn subject(&self) -> Segment {
-        Segment { motion: Motion::Nothing, start_s: 0.0, end_s: 0.0 }
-    }
-
-    /// The segment at scene time `t_s`.
-    pub fn segment_at(&mut self, t_s: f32) -> Segment {
-        let _ = t_s;
-        self.subject()
-    }
-
-    /// Draws the scene at time `t_s` into `frame`, in the size that it has. Times must not go back.
-    pub fn render(&mut self, t_s: f32, frame: &mut Frame) {
-        let _ = (t_s, frame);
-    }
 }

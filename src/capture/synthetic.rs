@@ -1,0 +1,84 @@
+//! `synthetic:SEED`: the mannequin as a camera. It draws on the thread that asks, does not block, and allocates only for
+//! the first picture and at cuts.
+
+use std::time::Duration;
+
+use super::{Captured, Source, SourceInfo};
+use crate::Result;
+use crate::frame::Frame;
+use crate::stop::Stop;
+use crate::synth::Scene;
+
+/// The endless live scene of a seed, at a constant frame rate.
+#[derive(Debug)]
+pub struct Synthetic {
+    info: SourceInfo,
+    scene: Scene,
+    next: u64,
+    stop: Stop,
+}
+
+impl Synthetic {
+    /// The live scene of `seed` as pictures of `width` x `height` pixels. A rate that is no positive number counts as 30.
+    pub fn new(seed: u64, width: u32, height: u32, frame_rate: f32, stop: Stop) -> Self {
+        let frame_rate = if frame_rate.is_finite() && frame_rate > 0.0 { frame_rate } else { 30.0 };
+        let info = SourceInfo { name: format!("synthetic:{seed}"), width, height, frame_rate, live: false };
+        Self { info, scene: Scene::live(seed), next: 0, stop }
+    }
+}
+
+impl Source for Synthetic {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn next_frame(&mut self, into: &mut Frame) -> Result<Captured> {
+        if self.stop.requested() {
+            return Ok(Captured::End);
+        }
+        let seconds = self.next as f64 / f64::from(self.info.frame_rate);
+        into.resize(self.info.width, self.info.height);
+        self.scene.render(seconds as f32, into);
+        into.timestamp = Duration::from_secs_f64(seconds);
+        into.sequence = self.next;
+        self.next += 1;
+        Ok(Captured::Frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn pictures_follow_at_the_rate_until_a_stop() {
+        let stop = Stop::default();
+        let mut source = Synthetic::new(4, 64, 48, 25.0, stop.clone());
+        let mut frame = Frame::default();
+        for n in 0..3 {
+            assert_eq!(source.next_frame(&mut frame).unwrap(), Captured::Frame);
+            assert_eq!((frame.sequence, frame.timestamp), (n, Duration::from_millis(40 * n)));
+            assert_eq!((frame.width(), frame.height(), frame.truth), (64, 48, Some("nothing")));
+        }
+        assert_eq!(source.info().name, "synthetic:4");
+        stop.request();
+        assert_eq!(source.next_frame(&mut frame).unwrap(), Captured::End);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_pictures() {
+        let pictures = |seed| {
+            let mut source = Synthetic::new(seed, 40, 30, 10.0, Stop::default());
+            let mut frame = Frame::default();
+            let mut all = Vec::new();
+            for _ in 0..20 {
+                source.next_frame(&mut frame).unwrap();
+                all.extend_from_slice(frame.data());
+            }
+            all
+        };
+        assert_eq!(pictures(1), pictures(1));
+        assert_ne!(pictures(1), pictures(2));
+    }
+}

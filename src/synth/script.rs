@@ -1,0 +1,322 @@
+//! What happens when: acts after one another, performed by one body before one camera.
+
+use super::body::{Body, Root};
+use super::camera::{Camera, Framing};
+use super::dice::Dice;
+use super::exercise;
+use super::gait::Gait;
+use super::geometry::v3;
+use super::motion::{Cast, Performance, perform};
+use super::pose::{Pose, Track};
+use super::{Motion, Segment, idle};
+
+/// One motion in a script.
+#[derive(Debug, Clone)]
+pub(crate) struct Act {
+    pub(crate) segment: Segment,
+    performance: Performance,
+    from: Root,
+    /// Where the body faces at the end.
+    end_yaw: f32,
+}
+
+impl Act {
+    /// Pose, place and height above the ground at scene time `t_s`.
+    pub(crate) fn at(&self, t_s: f32) -> (Pose, Root, f32) {
+        let t = t_s - self.segment.start_s;
+        match &self.performance.gait {
+            Some(gait) => {
+                (gait.pose_at(t, self.performance.track.last()), gait.root_at(t, self.from, self.end_yaw), 0.0)
+            }
+            None => (self.performance.track.pose_at(t), self.from, self.performance.track.lift_at(t)),
+        }
+    }
+}
+
+/// Who performs, where, and before which camera.
+#[derive(Debug, Clone)]
+pub(crate) struct Stage {
+    pub(crate) body: Body,
+    pub(crate) camera: Camera,
+    pub(crate) framing: Framing,
+    pub(crate) facing: f32,
+    pub(crate) chair: bool,
+}
+
+impl Stage {
+    fn new(dice: &mut Dice, framing: Framing, facing: f32, chair: bool) -> Self {
+        let body = Body::random(dice);
+        let camera = Camera::random(dice, framing, body.height);
+        Self { body, camera, framing, facing, chair }
+    }
+}
+
+/// Motions of the arms alone, which do in any framing.
+const GESTURES: [Motion; 5] = [Motion::Wave, Motion::Clap, Motion::SwipeLeft, Motion::SwipeRight, Motion::Throw];
+
+/// A body's script from scene time `start_s` on.
+#[derive(Debug, Clone)]
+pub(crate) struct Script {
+    pub(crate) acts: Vec<Act>,
+    base: Pose,
+    root: Root,
+    start_s: f32,
+}
+
+impl Script {
+    fn new(stage: &Stage, dice: &mut Dice, start_s: f32) -> Self {
+        let upper = v3(dice.between(0.06, 0.35), -1.0, dice.between(-0.1, 0.25));
+        let fore = v3(dice.between(-0.12, 0.1), -1.0, dice.between(0.05, 0.4));
+        let base = Pose::standing().arms(upper, fore);
+        Self { acts: Vec::new(), base, root: Root { x: 0.0, z: 0.0, yaw: stage.facing }, start_s }
+    }
+
+    pub(crate) fn end_s(&self) -> f32 {
+        self.acts.last().map_or(self.start_s, |act| act.segment.end_s)
+    }
+
+    fn push(&mut self, motion: Motion, performance: Performance) {
+        let start_s = self.end_s();
+        let duration = performance.gait.as_ref().map_or(performance.track.duration(), |gait| gait.duration_s);
+        let segment = Segment { motion, start_s, end_s: start_s + duration };
+        let act = Act { segment, performance, from: self.root, end_yaw: self.root.yaw };
+        let (pose, root, _) = act.at(segment.end_s);
+        self.base = if act.performance.gait.is_some() { act.performance.track.last() } else { pose };
+        self.root = root;
+        self.acts.push(act);
+    }
+
+    /// Nothing for about `seconds`; lying still if `lying`.
+    fn pause(&mut self, stage: &Stage, dice: &mut Dice, seconds: f32, lying: bool) {
+        let mut track = Track::new(self.base);
+        if lying || dice.chance(0.15) {
+            track.hold(seconds.max(0.1));
+        } else {
+            track = idle::nothing(&mut Cast { dice, body: &stage.body, base: self.base }, seconds);
+        }
+        self.push(Motion::Nothing, Performance { track, gait: None });
+    }
+
+    fn act(&mut self, stage: &Stage, dice: &mut Dice, motion: Motion) {
+        let travels = matches!(motion, Motion::Walk | Motion::Run) && !stage.chair && stage.framing == Framing::Far;
+        let performance = if travels && dice.chance(0.85) {
+            let gait = self.way(stage, dice, motion == Motion::Run);
+            Performance { track: Track::new(self.base), gait: Some(gait) }
+        } else {
+            perform(motion, &mut Cast { dice, body: &stage.body, base: self.base })
+        };
+        self.push(motion, performance);
+    }
+
+    /// A way through the visible part of the floor that takes at least about two seconds.
+    fn way(&self, stage: &Stage, dice: &mut Dice, run: bool) -> Gait {
+        let (seconds, pace) = (dice.between(1.2, 3.2), if run { 2.6 } else { 1.0 });
+        let (mut at, mut length, mut targets) = (self.root, 0.0, Vec::new());
+        for _ in 0..6 {
+            let (x, z) = stage.camera.floor_at(dice.between(-0.48, 0.48), dice.between(0.7, 1.35));
+            let step = (x - at.x).hypot(z - at.z);
+            if step < 0.7 {
+                continue;
+            }
+            at = Root { x, z, yaw: 0.0 };
+            length += step;
+            targets.push(at);
+            if length > seconds * pace {
+                break;
+            }
+        }
+        Gait::along(dice, run, &stage.body, (self.root, &targets), false)
+    }
+}
+
+/// Which way a body faces for a motion, and how much of it is to be seen.
+fn view(dice: &mut Dice, motion: Motion) -> (Framing, f32) {
+    let gesture = GESTURES.contains(&motion);
+    let widest = match motion {
+        _ if gesture => 0.42,
+        Motion::Fall | Motion::Squat | Motion::SitDown | Motion::StandUp | Motion::Bend if dice.chance(0.4) => 1.4,
+        Motion::Kick | Motion::Punch | Motion::Walk | Motion::Run | Motion::Nothing if dice.chance(0.3) => 1.4,
+        _ => 0.6,
+    };
+    let upper = match motion {
+        _ if gesture => 0.35,
+        Motion::Punch | Motion::Nothing => 0.3,
+        _ => 0.0,
+    };
+    let framing = if motion == Motion::Fall || matches!(motion, Motion::Walk | Motion::Run) && dice.chance(0.85) {
+        Framing::Far
+    } else if dice.chance(upper) {
+        Framing::Upper
+    } else {
+        Framing::Whole
+    };
+    (framing, dice.between(-widest, widest))
+}
+
+/// The stage and script of a clip about `motion`; the last value is the number of the act that it is about.
+pub(crate) fn clip(dice: &mut Dice, motion: Motion) -> (Stage, Script, usize) {
+    let (framing, facing) = view(dice, motion);
+    let on_chair = matches!(motion, Motion::SitDown | Motion::StandUp);
+    let may_sit = GESTURES.contains(&motion) || motion == Motion::Nothing;
+    let sits = motion == Motion::StandUp || may_sit && dice.chance(0.07);
+    let decor = !matches!(motion, Motion::Walk | Motion::Run | Motion::Fall) && dice.chance(0.08);
+    let stage = Stage::new(dice, framing, facing, on_chair || sits || decor);
+    let mut script = Script::new(&stage, dice, 0.0);
+    if matches!(motion, Motion::Walk | Motion::Run) && framing == Framing::Far && dice.chance(0.4) {
+        pass_through(dice, &stage, &mut script, motion == Motion::Run);
+        return (stage, script, 1);
+    }
+    if sits {
+        script.base = exercise::seated(script.base, &mut Cast { dice, body: &stage.body, base: script.base });
+    }
+    let lead = dice.between(1.0, 2.5);
+    if motion == Motion::Nothing {
+        // Nobody there is nothing, too.
+        if dice.chance(0.06) {
+            script.root.x = 60.0;
+        }
+        script.pause(&stage, dice, lead, false);
+        let seconds = dice.between(2.0, 5.0);
+        script.pause(&stage, dice, seconds, false);
+        let after = dice.between(1.6, 2.5);
+        script.pause(&stage, dice, after, false);
+        return (stage, script, 1);
+    }
+    script.pause(&stage, dice, lead, false);
+    if !sits && dice.chance(0.12) {
+        let other = dice.pick(&GESTURES);
+        script.act(&stage, dice, other);
+        if dice.chance(0.5) {
+            let between = dice.between(0.4, 1.2);
+            script.pause(&stage, dice, between, false);
+        }
+    }
+    let subject = script.acts.len();
+    script.act(&stage, dice, motion);
+    let after = dice.between(1.6, 2.5);
+    script.pause(&stage, dice, after, motion == Motion::Fall);
+    (stage, script, subject)
+}
+
+/// From outside of the picture through it and out again.
+fn pass_through(dice: &mut Dice, stage: &Stage, script: &mut Script, run: bool) {
+    let way = dice.sign();
+    let out = 0.78;
+    let enter = stage.camera.floor_at(-way * out, dice.between(0.85, 1.2));
+    let leave = stage.camera.floor_at(way * out, dice.between(0.85, 1.2));
+    script.root = Root { x: enter.0, z: enter.1, yaw: 1.5 * way };
+    let seconds = dice.between(0.8, 1.8);
+    script.pause(stage, dice, seconds, true);
+    let to = Root { x: leave.0, z: leave.1, yaw: 0.0 };
+    let gait = Gait::along(dice, run, &stage.body, (script.root, &[to]), true);
+    let motion = if run { Motion::Run } else { Motion::Walk };
+    script.push(motion, Performance { track: Track::new(script.base), gait: Some(gait) });
+    let after = dice.between(1.6, 2.5);
+    script.pause(stage, dice, after, true);
+}
+
+/// The stage and script of a stretch of a live scene that begins at `start_s`: 20 to 60 seconds with one body.
+pub(crate) fn take(dice: &mut Dice, start_s: f32) -> (Stage, Script) {
+    let framing =
+        dice.pick(&[Framing::Upper, Framing::Upper, Framing::Whole, Framing::Whole, Framing::Far, Framing::Far]);
+    let chair = framing == Framing::Whole && dice.chance(0.6);
+    let facing = dice.between(-0.42, 0.42);
+    let stage = Stage::new(dice, framing, facing, chair);
+    let mut script = Script::new(&stage, dice, start_s);
+    let end_s = start_s + dice.between(20.0, 48.0);
+    while script.end_s() < end_s {
+        let seconds = dice.between(1.0, 4.0);
+        script.pause(&stage, dice, seconds, false);
+        let several = if dice.chance(0.2) { 2 } else { 1 };
+        for _ in 0..several {
+            let motion = choose(dice, &stage);
+            if motion == Motion::SitDown {
+                sitting(dice, &stage, &mut script);
+                break;
+            }
+            script.act(&stage, dice, motion);
+        }
+    }
+    let fell =
+        stage.framing == Framing::Far && dice.chance(0.85) || stage.framing == Framing::Whole && dice.chance(0.25);
+    let seconds = dice.between(1.0, 2.5);
+    script.pause(&stage, dice, seconds, false);
+    if fell {
+        script.act(&stage, dice, Motion::Fall);
+        let lying = dice.between(1.5, 3.0);
+        script.pause(&stage, dice, lying, true);
+    }
+    (stage, script)
+}
+
+/// A motion that can be seen on this stage.
+fn choose(dice: &mut Dice, stage: &Stage) -> Motion {
+    use Motion::*;
+    match (stage.framing, stage.chair) {
+        (Framing::Upper, _) => dice.pick(&[Wave, Clap, SwipeLeft, SwipeRight, Throw, Punch]),
+        (_, true) => dice.pick(&[
+            SitDown,
+            SitDown,
+            SitDown,
+            Wave,
+            Clap,
+            SwipeLeft,
+            SwipeRight,
+            Throw,
+            Punch,
+            Kick,
+            Bend,
+            Squat,
+            Jump,
+            JumpingJack,
+        ]),
+        (Framing::Far, _) => dice.pick(&[
+            Walk,
+            Walk,
+            Walk,
+            Run,
+            Run,
+            Run,
+            Jump,
+            JumpingJack,
+            Squat,
+            Wave,
+            Clap,
+            Punch,
+            Kick,
+            Bend,
+            SwipeLeft,
+            SwipeRight,
+            Throw,
+        ]),
+        _ => dice.pick(&[
+            Walk,
+            Run,
+            Jump,
+            JumpingJack,
+            Squat,
+            Wave,
+            Clap,
+            Punch,
+            Kick,
+            Bend,
+            SwipeLeft,
+            SwipeRight,
+            Throw,
+        ]),
+    }
+}
+
+/// Sits down, stays, perhaps makes a gesture, and stands up.
+fn sitting(dice: &mut Dice, stage: &Stage, script: &mut Script) {
+    script.act(stage, dice, Motion::SitDown);
+    let seconds = dice.between(1.2, 4.0);
+    script.pause(stage, dice, seconds, false);
+    if dice.chance(0.2) {
+        let gesture = dice.pick(&GESTURES);
+        script.act(stage, dice, gesture);
+        let seconds = dice.between(1.0, 2.5);
+        script.pause(stage, dice, seconds, false);
+    }
+    script.act(stage, dice, Motion::StandUp);
+}
