@@ -271,6 +271,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_written_whole_or_not_at_all() {
+        let (graph, weights) = model();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        write(&graph, &weights, &path).unwrap();
+        let first = std::fs::read(&path).unwrap();
+        write(&graph, &weights, &path).unwrap();
+        assert_eq!(first, std::fs::read(&path).unwrap());
+        assert_eq!(read_weights(&path).unwrap(), weights);
+        let blocked = folder.path().join("folder");
+        std::fs::create_dir_all(blocked.join("something")).unwrap();
+        for path in [blocked, folder.path().join("nowhere/model.onnx"), path.join("model.onnx")] {
+            let error = write(&graph, &weights, &path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Output, "{error}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file was left behind");
+    }
+
+    #[test]
     fn float_data_is_read_as_well() {
         let mut tensor = float_tensor("x", &ArrayD::from_elem(IxDyn(&[2, 1]), 1.5));
         tensor.raw_data.clear();
