@@ -217,7 +217,8 @@ impl Graph {
     /// The parameters of `node`, in the order ONNX wants them.
     pub fn node_parameters(&self, node: &Node) -> Vec<Parameter> {
         let channels = node.inputs.first().map_or(0, |x| self.nodes[x.0].shape[0]);
-        let make = |suffix: &str, shape: Vec<usize>, role| Parameter { name: format!("{}.{suffix}", node.name), shape, role };
+        let make =
+            |suffix: &str, shape: Vec<usize>, role| Parameter { name: format!("{}.{suffix}", node.name), shape, role };
         match &node.op {
             Op::Conv(conv) => {
                 let [t, h, w] = conv.kernel;
@@ -233,10 +234,9 @@ impl Graph {
                 make("running_mean", vec![channels], Role::RunningMean),
                 make("running_var", vec![channels], Role::RunningVariance),
             ],
-            Op::Dense { features } => vec![
-                make("weight", vec![*features, channels], Role::Weight),
-                make("bias", vec![*features], Role::Bias),
-            ],
+            Op::Dense { features } => {
+                vec![make("weight", vec![*features, channels], Role::Weight), make("bias", vec![*features], Role::Bias)]
+            }
             Op::Input | Op::Relu | Op::AvgPool { .. } | Op::Add | Op::GlobalAverage => vec![],
         }
     }
@@ -246,17 +246,19 @@ impl Graph {
         self.nodes.iter().flat_map(|node| self.node_parameters(node)).collect()
     }
 
-    /// Multiply-accumulates of one clip in convolutions and dense layers.
-    pub fn macs(&self) -> u64 {
-        let of = |node: &Node| -> u64 {
-            let per_output: usize = match &node.op {
-                Op::Conv(conv) => conv.kernel.iter().product::<usize>() * self.node(node.inputs[0]).shape[0],
-                Op::Dense { .. } => self.node(node.inputs[0]).shape[0],
-                _ => 0,
-            };
-            (node.shape.iter().product::<usize>() * per_output) as u64
+    /// Multiply-accumulates of one clip in `node`: a convolution's or a dense layer's, else none.
+    pub fn node_macs(&self, node: &Node) -> u64 {
+        let per_output: usize = match &node.op {
+            Op::Conv(conv) => conv.kernel.iter().product::<usize>() * self.node(node.inputs[0]).shape[0],
+            Op::Dense { .. } => self.node(node.inputs[0]).shape[0],
+            _ => 0,
         };
-        self.nodes.iter().map(of).sum()
+        (node.shape.iter().product::<usize>() * per_output) as u64
+    }
+
+    /// Multiply-accumulates of one clip in all nodes.
+    pub fn macs(&self) -> u64 {
+        self.nodes.iter().map(|node| self.node_macs(node)).sum()
     }
 
     /// Checks that `weights` holds every parameter in its shape, finite, and nothing else.
