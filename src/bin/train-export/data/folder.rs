@@ -1,0 +1,345 @@
+//! A folder of videos per class as a data set. Training videos are decoded when they are first wanted and kept in memory;
+//! videos to validate and test are decoded each time, at their own size and rate, exactly as `kinora classify` does.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, ensure};
+use fastrand::Rng;
+use kinora::capture::Captured;
+use kinora::frame::Frame;
+use kinora::model::manifest::Input;
+use kinora::pipeline::Intake;
+use kinora::window::Window;
+
+use super::augment::{Look, Strength};
+use super::clip::{Maker, Makers, pictures};
+use super::decode::{self, Video};
+use super::split::Listing;
+use super::{DataArgs, Dataset, Part, Sample, mirrored, mix};
+
+/// How much faster and slower than the model's rate training clips are sampled.
+const RATE_JITTER: (f32, f32) = (0.8, 1.25);
+/// Share of the motion of a mean window that every window is given: how likely one without motion is.
+const STILL_SHARE: f32 = 0.25;
+/// Largest share of a video's length that `spread` leaves out at each end.
+const SPREAD_CUT: f32 = 0.12;
+
+/// What a training clip of a video is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sampling {
+    /// Consecutive frames at the model's rate, more often where more moves. This is what the edge program sees.
+    Window,
+    /// Frames spread over all of the video, so that it is seen whole whatever its length. The edge program cannot do this:
+    /// for comparisons.
+    Spread,
+}
+
+/// Videos of one folder.
+pub struct Folder {
+    name: String,
+    labels: Vec<String>,
+    mirrored: Vec<Option<usize>>,
+    parts: [Vec<Clip>; 3],
+    makers: Makers,
+    sampling: Sampling,
+    short_side: u32,
+    cache_mb: usize,
+    cached_bytes: AtomicUsize,
+    cached_clips: AtomicUsize,
+}
+
+struct Clip {
+    path: PathBuf,
+    label: usize,
+    video: Mutex<Option<Arc<Video>>>,
+}
+
+impl Folder {
+    /// Opens the folder that `args` name. `seed` decides what is held out by lot.
+    pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Self> {
+        ensure!(input.frame_rate > 0.0 && input.frames > 0, "the model's frames and frame rate must be above zero");
+        let folder = Path::new(&args.data);
+        ensure!(folder.is_dir(), "--data {}: no such folder, and not `synth`", args.data);
+        let listing = Listing::read(folder)?;
+        let mut parts = listing.split(folder, args, seed)?;
+        let files = Part::ALL.map(|part| parts.remove(&part).unwrap_or_default());
+        let used: usize = files.iter().map(Vec::len).sum();
+        if used < listing.files.len() {
+            log::info!("--data {}: {} of {} videos are in no part", args.data, listing.files.len() - used, used);
+        }
+        let clip = |file: String| Clip {
+            path: folder.join(&file),
+            label: listing.files.get(&file).copied().unwrap_or_default(),
+            video: Mutex::default(),
+        };
+        Ok(Self {
+            name: folder.file_name().map_or_else(|| args.data.clone(), |n| n.to_string_lossy().into_owned()),
+            parts: files.map(|files| files.into_iter().map(clip).collect()),
+            mirrored: mirrored(&listing.labels),
+            labels: listing.labels,
+            makers: Makers::new(input),
+            sampling: args.sample,
+            short_side: args.short_side,
+            cache_mb: args.cache_mb,
+            cached_bytes: AtomicUsize::new(0),
+            cached_clips: AtomicUsize::new(0),
+        })
+    }
+
+    fn clip(&self, part: Part, index: u64) -> anyhow::Result<&Clip> {
+        let clips = &self.parts[part as usize];
+        let clip = usize::try_from(index).ok().and_then(|i| clips.get(i));
+        clip.with_context(|| format!("--data {}: {} has {} clips, no {index}", self.name, part.name(), clips.len()))
+    }
+
+    /// The decoded video of a clip, kept from now on.
+    fn video(&self, clip: &Clip) -> anyhow::Result<Arc<Video>> {
+        let mut kept = clip.video.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(video) = &*kept {
+            return Ok(video.clone());
+        }
+        let video = Arc::new(Video::read(&clip.path, self.short_side)?);
+        let bytes = self.cached_bytes.fetch_add(video.bytes(), Ordering::SeqCst) + video.bytes();
+        let clips = self.cached_clips.fetch_add(1, Ordering::SeqCst) + 1;
+        let all_mb = (bytes as f64 / clips as f64 * self.parts[Part::Train as usize].len() as f64 / 1e6).ceil();
+        ensure!(
+            bytes <= self.cache_mb * 1_000_000,
+            "--cache-mb {}: the training pictures would take about {all_mb} MB; raise it if there is memory, or lower \
+             --short-side {}",
+            self.cache_mb,
+            self.short_side
+        );
+        *kept = Some(video.clone());
+        Ok(video)
+    }
+
+    fn training(&self, index: u64, seed: u64) -> anyhow::Result<Sample> {
+        let clip = self.clip(Part::Train, index)?;
+        let video = self.video(clip)?;
+        let mut rng = Rng::with_seed(mix(&[seed, index, 3]));
+        let input = self.makers.input();
+        let times = match self.sampling {
+            Sampling::Window => window_times(&mut rng, &video, input),
+            Sampling::Spread => {
+                let (first, last) = (rng.f32() * SPREAD_CUT, 1.0 - rng.f32() * SPREAD_CUT);
+                spread_times(&video, pictures(input), (first, last))
+            }
+        };
+        let other = self.mirrored[clip.label].filter(|_| rng.bool());
+        let look = Look::random(&mut rng, video.size, input, Strength::VIDEO, other.is_some());
+        let planes = self.makers.with(|maker| fill(maker, &video, &times, &look, &mut rng))?;
+        Ok(Sample { planes, label: other.unwrap_or(clip.label) })
+    }
+
+    /// The video as one clip, spread over all of it.
+    fn spread(&self, clip: &Clip) -> anyhow::Result<Sample> {
+        let video = Video::read(&clip.path, self.short_side)?;
+        let times = spread_times(&video, pictures(self.makers.input()), (0.0, 1.0));
+        let look = Look::plain(video.size.0, video.size.1);
+        let planes = self.makers.with(|maker| fill(maker, &video, &times, &look, &mut Rng::with_seed(0)))?;
+        Ok(Sample { planes, label: clip.label })
+    }
+}
+
+impl Dataset for Folder {
+    fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    fn len(&self, part: Part) -> Option<usize> {
+        Some(self.parts[part as usize].len())
+    }
+
+    fn sample(&self, part: Part, index: u64, seed: u64) -> anyhow::Result<Sample> {
+        if part == Part::Train {
+            return self.training(index, seed);
+        }
+        let mut windows = self.windows(part, index)?;
+        Ok(windows.swap_remove(windows.len() / 2))
+    }
+
+    fn windows(&self, part: Part, index: u64) -> anyhow::Result<Vec<Sample>> {
+        let clip = self.clip(part, index)?;
+        if self.sampling == Sampling::Spread {
+            return Ok(vec![self.spread(clip)?]);
+        }
+        let windows = sliding(&clip.path, self.makers.input())?;
+        Ok(windows.into_iter().map(|planes| Sample { planes, label: clip.label }).collect())
+    }
+
+    fn label(&self, part: Part, index: u64) -> Option<usize> {
+        self.clip(part, index).ok().map(|clip| clip.label)
+    }
+
+    fn describe(&self) -> String {
+        let [train, validation, test] = self.parts.each_ref().map(Vec::len);
+        let classes = self.labels.len();
+        format!("`{}`, {classes} classes, videos: {train} train, {validation} validation, {test} test", self.name)
+    }
+}
+
+fn fill(maker: &mut Maker, video: &Video, times: &[f32], look: &Look, rng: &mut Rng) -> anyhow::Result<Vec<f32>> {
+    maker.start();
+    for time in times {
+        video.put(*time, &mut maker.raw);
+        look.apply(rng, &maker.raw, &mut maker.seen);
+        maker.push_seen()?;
+    }
+    maker.finish()
+}
+
+/// Every window of the video, as the edge program classifies it at a hop of half a window. A video that is shorter than a
+/// window is continued with its last picture.
+fn sliding(path: &Path, input: &Input) -> anyhow::Result<Vec<Vec<f32>>> {
+    let mut source = decode::open(path)?;
+    let mut intake = Intake::new(input);
+    let (mut plane, mut window, mut frame) = (intake.plane(), Window::new(input), Frame::default());
+    let hop = (input.frames / 2).max(1);
+    let mut clips = Vec::new();
+    let mut planes = 0;
+    while source.next_frame(&mut frame)? == Captured::Frame {
+        if intake.offer(&frame, &mut plane)? {
+            (0..plane.repeats).for_each(|_| window.repeat());
+            window.push(&plane.data);
+            planes += 1;
+            if window.due(hop) {
+                clips.push(window.clip().iter().copied().collect());
+            }
+        }
+    }
+    ensure!(planes > 0, "{}: too few frames for this model", path.display());
+    if clips.is_empty() {
+        while !window.due(hop) {
+            window.repeat();
+        }
+        clips.push(window.clip().iter().copied().collect());
+    }
+    Ok(clips)
+}
+
+/// Times of a training window's pictures at about the model's rate. It lies the more likely somewhere the more moves
+/// there, because windows without the action teach nothing; a few of those are wanted, because test videos have them too.
+fn window_times(rng: &mut Rng, video: &Video, input: &Input) -> Vec<f32> {
+    let rate = input.frame_rate * (RATE_JITTER.0 + rng.f32() * (RATE_JITTER.1 - RATE_JITTER.0));
+    let span = (pictures(input) - 1) as f32 / rate;
+    let start = start(rng, &video.motion, (span * video.rate).round() as usize) as f32 / video.rate;
+    let phase = (rng.f32() - 0.5) / video.rate;
+    (0..pictures(input)).map(|i| start + phase + i as f32 / rate).collect()
+}
+
+/// First picture of a window over `span` pictures more, drawn with weights by the `motion` in the window.
+fn start(rng: &mut Rng, motion: &[f32], span: usize) -> usize {
+    let starts = motion.len().saturating_sub(span).max(1);
+    let mut sorted = motion.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    // What moves in the stillest fifth is noise.
+    let noise = sorted.get(sorted.len() / 5).copied().unwrap_or(0.0);
+    let moved = |from: usize| motion[from..].iter().take(span + 1).skip(1).map(|m| (m - noise).max(0.0)).sum::<f32>();
+    let mut weights: Vec<f32> = (0..starts).map(moved).collect();
+    let floor = STILL_SHARE * weights.iter().sum::<f32>() / starts as f32 + f32::MIN_POSITIVE;
+    weights.iter_mut().for_each(|w| *w += floor);
+    let mut left = rng.f32() * weights.iter().sum::<f32>();
+    let drawn = weights.iter().position(|w| {
+        left -= w;
+        left < 0.0
+    });
+    drawn.unwrap_or(starts - 1)
+}
+
+/// `count` times spread evenly from a `first` to a `last` share of the video.
+fn spread_times(video: &Video, count: usize, (first, last): (f32, f32)) -> Vec<f32> {
+    let end = (video.len() - 1) as f32 / video.rate;
+    (0..count).map(|i| end * (first + (last - first) * i as f32 / (count - 1).max(1) as f32)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::data::clip::tests::input;
+    use crate::data::decode::tests::make_video;
+    use clap::Parser;
+    use kinora::model::manifest::Colour;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        data: DataArgs,
+    }
+
+    /// Two classes of two videos of 1.5 s, the second half of which moves.
+    fn folder(flags: &[&str]) -> (tempfile::TempDir, DataArgs) {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["swipe_left/p_s1.mp4", "swipe_left/p_s2.mp4", "swipe_right/p_s1.mp4", "swipe_right/p_s2.mp4"] {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            make_video(&path, "64x48", 1.5, 0.8);
+        }
+        let path = dir.path().to_str().unwrap().to_string();
+        let args = ["x", "--data", &path].into_iter().chain(flags.iter().copied());
+        let args = Cli::parse_from(args).data;
+        (dir, args)
+    }
+
+    #[test]
+    fn a_folder_gives_clips_of_every_part() {
+        let (_dir, args) = folder(&["--test-pattern", "s2"]);
+        let data = Folder::open(&args, &input(Colour::Motion), 1).unwrap();
+        assert_eq!(Part::ALL.map(|p| data.len(p)), [Some(2), Some(0), Some(2)]);
+        assert_eq!(data.labels(), ["swipe_left", "swipe_right"]);
+        let one = data.sample(Part::Train, 0, 7).unwrap();
+        assert!(one == data.sample(Part::Train, 0, 7).unwrap());
+        assert!(one != data.sample(Part::Train, 0, 8).unwrap());
+        // 1.5 s at 10 Hz are 15 samples, so 14 differences: windows of 4 at 0, 2, 4, ... 10.
+        let windows = data.windows(Part::Test, 1).unwrap();
+        assert_eq!(windows.len(), 6);
+        assert!(windows.iter().all(|w| w.label == 1 && w.planes.len() == 3 * 4 * 24 * 24));
+        let moved = |i: usize| windows[i].planes.iter().map(|v| v.abs()).sum::<f32>() / windows[i].planes.len() as f32;
+        assert!(moved(0) < 0.01 && moved(3) > 0.01, "{} {}", moved(0), moved(3));
+        assert!(data.sample(Part::Test, 1, 5).unwrap() == windows[3]);
+        let error = data.sample(Part::Validation, 0, 0).unwrap_err().to_string();
+        assert!(error.contains("validation has 0 clips"), "{error}");
+    }
+
+    #[test]
+    fn mirrored_clips_have_the_other_sides_label() {
+        let (_dir, args) = folder(&[]);
+        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let labels: Vec<usize> = (0..30).map(|seed| data.sample(Part::Train, 0, seed).unwrap().label).collect();
+        assert!(labels.contains(&0) && labels.contains(&1));
+    }
+
+    #[test]
+    fn a_short_video_is_held_and_spread_sees_it_whole() {
+        let (_dir, args) = folder(&["--sample", "spread"]);
+        let long = Input { frames: 30, ..input(Colour::Motion) };
+        let file = Path::new(&args.data).join("swipe_left/p_s1.mp4");
+        assert_eq!(sliding(&file, &long).unwrap().len(), 1);
+        let spread = Folder::open(&args, &input(Colour::Gray), 1).unwrap().windows(Part::Train, 0).unwrap();
+        assert_eq!(spread.len(), 1);
+        assert!(spread[0].planes[..576] != spread[0].planes[3 * 576..]);
+    }
+
+    #[test]
+    fn too_much_for_the_memory_is_refused_with_a_remedy() {
+        let (_dir, args) = folder(&["--cache-mb", "0"]);
+        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let error = data.sample(Part::Train, 0, 1).unwrap_err().to_string();
+        assert!(error.contains("about 1 MB") && error.contains("--short-side 160"), "{error}");
+    }
+
+    #[test]
+    fn windows_are_drawn_where_something_moves() {
+        let mut motion = vec![0.5; 60];
+        motion[30..40].fill(8.0);
+        let mut rng = Rng::with_seed(2);
+        let starts: Vec<usize> = (0..400).map(|_| start(&mut rng, &motion, 20)).collect();
+        assert!(starts.iter().all(|s| *s < 40));
+        let moving = starts.iter().filter(|s| (11..39).contains(*s)).count();
+        assert!((300..400).contains(&moving), "{moving}");
+        assert_eq!(start(&mut rng, &motion, 99), 0);
+        assert!((0..50).map(|_| start(&mut rng, &[0.0; 60], 20)).any(|s| s > 20));
+    }
+}

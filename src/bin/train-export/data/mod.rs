@@ -1,0 +1,172 @@
+//! Training data: labelled clips, prepared as the edge program prepares its pictures, from the mannequin or from a
+//! folder of videos per class. A [`Loader`] makes batches of them on threads of its own.
+
+mod augment;
+mod clip;
+mod decode;
+mod folder;
+mod loader;
+mod split;
+mod synth;
+mod write;
+
+use std::path::PathBuf;
+
+use kinora::model::manifest::Input;
+
+pub use folder::Sampling;
+pub use loader::{Batch, Loader};
+pub use write::{SynthArgs, synth_command};
+
+/// One labelled clip.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The planes, `[C, T, H, W]`.
+    pub planes: Vec<f32>,
+    /// Index into [`Dataset::labels`].
+    pub label: usize,
+}
+
+/// What a clip is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// To learn from.
+    Train,
+    /// To choose by.
+    Validation,
+    /// To report on.
+    Test,
+}
+
+impl Part {
+    /// All parts.
+    pub const ALL: [Part; 3] = [Part::Train, Part::Validation, Part::Test];
+
+    /// Its name in split files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// A set of labelled clips. Shared by the loader's threads.
+pub trait Dataset: Send + Sync {
+    /// The class names.
+    fn labels(&self) -> &[String];
+
+    /// Clips in `part`; `None` when it never ends.
+    fn len(&self, part: Part) -> Option<usize>;
+
+    /// The `index`-th clip of `part`, one window of it. Of [`Part::Train`] a random, augmented one that `seed` decides;
+    /// of the others always the same one.
+    fn sample(&self, part: Part, index: u64, seed: u64) -> anyhow::Result<Sample>;
+
+    /// Every window of the `index`-th clip of `part`, as the edge program classifies a file: not augmented, each
+    /// overlapping half of the one before. A clip's answer is the mean of its windows' scores.
+    fn windows(&self, part: Part, index: u64) -> anyhow::Result<Vec<Sample>> {
+        Ok(vec![self.sample(part, index, 0)?])
+    }
+
+    /// Label of the `index`-th clip of [`Part::Validation`] or [`Part::Test`] (and of a finite [`Part::Train`]), without
+    /// making the clip.
+    fn label(&self, part: Part, index: u64) -> Option<usize>;
+
+    /// One line for the log and for a bundle's manifest.
+    fn describe(&self) -> String;
+}
+
+/// Where clips come from.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DataArgs {
+    /// `synth` for the mannequin, or a folder with a folder of videos per class
+    #[arg(long, value_name = "synth|DIR", default_value = "synth")]
+    pub data: String,
+    /// Lines `CLASS/FILE train|validation|test`; `split.txt` in the folder is found by itself
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["train_list", "test_list", "test_pattern", "validation_pattern"])]
+    pub split: Option<PathBuf>,
+    /// Training files, UCF101 style: lines `CLASS/FILE [NUMBER]`
+    #[arg(long, value_name = "FILE", requires = "test_list", conflicts_with = "test_pattern")]
+    pub train_list: Option<PathBuf>,
+    /// Test files, UCF101 style
+    #[arg(long, value_name = "FILE", requires = "train_list")]
+    pub test_list: Option<PathBuf>,
+    /// Test files by name: those with one of these between underscores, dashes or dots, such as `s2,s4,s6,s8`
+    #[arg(long, value_name = "A,B,..", value_delimiter = ',')]
+    pub test_pattern: Vec<String>,
+    /// Validation files by name, as --test-pattern
+    #[arg(long, value_name = "A,B,..", value_delimiter = ',')]
+    pub validation_pattern: Vec<String>,
+    /// Share of each class's training files that is held out for validation
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub validation: f32,
+    /// What a training clip of a video is: `window` consecutive frames at the model's rate, or frames that `spread` over
+    /// all of it
+    #[arg(long, value_enum, default_value_t = Sampling::Window)]
+    pub sample: Sampling,
+    /// Refuse a set whose decoded training pictures take more memory than this
+    #[arg(long, value_name = "MB", default_value_t = 2000)]
+    pub cache_mb: usize,
+    /// Training pictures are kept at this height or width, whichever is smaller
+    #[arg(long, value_name = "PIXELS", default_value_t = 160)]
+    pub short_side: u32,
+}
+
+/// Opens the data that `args` name, to be prepared as `input` asks. `seed` decides what is drawn by lot.
+pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Box<dyn Dataset>> {
+    let opened: anyhow::Result<Box<dyn Dataset>> = match args.data.as_str() {
+        "synth" => synth::Synth::new(input, seed).map(|data| Box::new(data) as _),
+        _ => folder::Folder::open(args, input, seed).map(|data| Box::new(data) as _),
+    };
+    // What is wrong here is a flag or what it names.
+    opened.map_err(|error| usage(format_args!("{error:#}")).into())
+}
+
+/// An error that a flag or what it names is to blame for.
+pub(crate) fn usage(message: impl std::fmt::Display) -> kinora::Error {
+    kinora::Error::new(kinora::ErrorKind::Usage, message)
+}
+
+/// A seed from several numbers: as good as independent for any change of any of them.
+pub(crate) fn mix(parts: &[u64]) -> u64 {
+    parts.iter().fold(0x9e37_79b9_7f4a_7c15, |hash, part| {
+        let mut z = (hash ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+/// For each label the one that a mirrored picture shows: `_left` and `_right` change places, others stay. `None` where
+/// the other side is not a label, so that such a clip must not be mirrored.
+pub(crate) fn mirrored(labels: &[String]) -> Vec<Option<usize>> {
+    let find = |name: String| labels.iter().position(|l| *l == name);
+    (labels.iter().enumerate())
+        .map(|(index, label)| match (label.strip_suffix("_left"), label.strip_suffix("_right")) {
+            (Some(stem), _) => find(format!("{stem}_right")),
+            (_, Some(stem)) => find(format!("{stem}_left")),
+            _ => Some(index),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_change_places_in_the_mirror() {
+        let labels = ["swipe_right", "clap", "swipe_left", "turn_left"].map(String::from);
+        assert_eq!(mirrored(&labels), [Some(2), Some(1), Some(0), None]);
+    }
+
+    #[test]
+    fn seeds_differ_in_every_part() {
+        let all = [mix(&[1, 2]), mix(&[2, 1]), mix(&[1, 3]), mix(&[1]), mix(&[1, 2, 0])];
+        for (i, a) in all.iter().enumerate() {
+            assert!(all[i + 1..].iter().all(|b| a != b));
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Which video of a folder belongs to which part: by a split file, by two lists, by a pattern in the name, or by lot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+
+use super::{DataArgs, Part, mix};
+
+/// File-name endings of videos; other files in a class's folder are passed over.
+const VIDEOS: [&str; 18] = [
+    "mp4", "avi", "mkv", "mov", "webm", "m4v", "mpg", "mpeg", "wmv", "ts", "mts", "m2ts", "ogv", "flv", "3gp", "gif",
+    "y4m", "asf",
+];
+
+/// A folder with a folder of videos per class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listing {
+    /// The class names, sorted.
+    pub labels: Vec<String>,
+    /// `CLASS/FILE` of every video, sorted, with the index of its class.
+    pub files: BTreeMap<String, usize>,
+}
+
+/// The files of each part, in order.
+pub type Parts = BTreeMap<Part, Vec<String>>;
+
+impl Listing {
+    /// Reads `folder`. Refuses one without classes, and a class without videos.
+    pub fn read(folder: &Path) -> anyhow::Result<Self> {
+        let shown = folder.display();
+        let entries = |dir: &Path| -> anyhow::Result<BTreeSet<String>> {
+            let entries =
+                std::fs::read_dir(dir).with_context(|| format!("--data {}: cannot be read", dir.display()))?;
+            let names = entries.map(|e| Ok(e?.file_name().into_string().ok())).collect::<std::io::Result<Vec<_>>>();
+            let names = names.with_context(|| format!("--data {}: cannot be read", dir.display()))?;
+            Ok(names.into_iter().flatten().filter(|n| !n.starts_with('.')).collect())
+        };
+        let (mut labels, mut files) = (Vec::new(), BTreeMap::new());
+        for label in entries(folder)?.into_iter().filter(|name| folder.join(name).is_dir()) {
+            let videos: Vec<_> = entries(&folder.join(&label))?.into_iter().filter(|name| is_video(name)).collect();
+            ensure!(!videos.is_empty(), "--data {shown}: class `{label}` has no video; add some or remove the folder");
+            files.extend(videos.into_iter().map(|video| (format!("{label}/{video}"), labels.len())));
+            labels.push(label);
+        }
+        ensure!(!labels.is_empty(), "--data {shown}: no folder of videos per class in it");
+        Ok(Self { labels, files })
+    }
+
+    /// Divides the files as `args` ask; `folder` is where a `split.txt` of its own may be.
+    pub fn split(&self, folder: &Path, args: &DataArgs, seed: u64) -> anyhow::Result<Parts> {
+        let own = folder.join("split.txt");
+        let by_name = args.train_list.is_some() || !args.test_pattern.is_empty() || !args.validation_pattern.is_empty();
+        let mut parts = if let Some(file) = &args.split {
+            self.by_split_file(file)?
+        } else if let (Some(train), Some(test)) = (&args.train_list, &args.test_list) {
+            self.by_lists(train, test)?
+        } else if !by_name && own.is_file() {
+            self.by_split_file(&own)?
+        } else {
+            Parts::from([(Part::Train, self.files.keys().cloned().collect())])
+        };
+        move_matching(&mut parts, Part::Test, "--test-pattern", &args.test_pattern)?;
+        move_matching(&mut parts, Part::Validation, "--validation-pattern", &args.validation_pattern)?;
+        let both = |file: &&String| matches(file, &args.test_pattern) && matches(file, &args.validation_pattern);
+        if let Some(file) = self.files.keys().find(both) {
+            bail!("`{file}` matches --test-pattern and --validation-pattern; a file is in one part only");
+        }
+        self.hold_out(&mut parts, args.validation, seed)?;
+        Ok(parts)
+    }
+
+    /// Lines `CLASS/FILE PART`.
+    fn by_split_file(&self, path: &Path) -> anyhow::Result<Parts> {
+        let mut entries = Vec::new();
+        for (number, line) in lines(path)? {
+            let (file, part) = line.rsplit_once(char::is_whitespace).unwrap_or((&line, ""));
+            let Some(part) = Part::ALL.into_iter().find(|p| p.name() == part) else {
+                bail!("{}: line {number}: `{line}` does not end in train, validation or test", path.display());
+            };
+            entries.push((file.trim().to_string(), part, format!("{}: line {number}", path.display())));
+        }
+        self.collect(entries)
+    }
+
+    /// Two lists of lines `CLASS/FILE [NUMBER]`.
+    fn by_lists(&self, train: &Path, test: &Path) -> anyhow::Result<Parts> {
+        let mut entries = Vec::new();
+        for (path, part) in [(train, Part::Train), (test, Part::Test)] {
+            for (number, line) in lines(path)? {
+                let file = match line.rsplit_once(char::is_whitespace) {
+                    Some((file, label)) if label.parse::<u32>().is_ok() => file.trim(),
+                    _ => &line,
+                };
+                entries.push((file.to_string(), part, format!("{}: line {number}", path.display())));
+            }
+        }
+        self.collect(entries)
+    }
+
+    fn collect(&self, entries: Vec<(String, Part, String)>) -> anyhow::Result<Parts> {
+        let (mut parts, mut seen) = (Parts::new(), BTreeMap::new());
+        for (file, part, place) in entries {
+            let class = file.split('/').next().unwrap_or_default();
+            ensure!(self.labels.iter().any(|l| l == class), "{place}: `{file}`: no class folder `{class}` in --data");
+            ensure!(self.files.contains_key(&file), "{place}: `{file}`: no such video in --data");
+            match seen.insert(file.clone(), part) {
+                None => parts.entry(part).or_default().push(file),
+                Some(before) if before == part => {}
+                Some(before) => bail!("{place}: `{file}` is in {} and in {}", before.name(), part.name()),
+            }
+        }
+        parts.values_mut().for_each(|files| files.sort());
+        Ok(parts)
+    }
+
+    /// Moves `share` of each class's training files, at least one, to validation.
+    fn hold_out(&self, parts: &mut Parts, share: f32, seed: u64) -> anyhow::Result<()> {
+        ensure!((0.0..1.0).contains(&share), "--validation {share}: a share is from 0 to below 1");
+        let train = parts.remove(&Part::Train).unwrap_or_default();
+        let mut classes: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for file in train {
+            classes.entry(self.files.get(&file).copied().unwrap_or_default()).or_default().push(file);
+        }
+        for (class, mut files) in classes {
+            if share > 0.0 {
+                ensure!(files.len() > 1, "--validation: class `{}` has one training file only", self.labels[class]);
+                fastrand::Rng::with_seed(mix(&[seed, class as u64])).shuffle(&mut files);
+                let held = ((files.len() as f32 * share).round() as usize).clamp(1, files.len() - 1);
+                parts.entry(Part::Validation).or_default().extend(files.drain(..held));
+            }
+            parts.entry(Part::Train).or_default().extend(files);
+        }
+        parts.values_mut().for_each(|files| files.sort());
+        Ok(())
+    }
+}
+
+/// Moves the files that match `pattern` from training to `to`.
+fn move_matching(parts: &mut Parts, to: Part, flag: &str, pattern: &[String]) -> anyhow::Result<()> {
+    if pattern.is_empty() {
+        return Ok(());
+    }
+    let everything: Vec<String> = parts.values().flatten().cloned().collect();
+    if let Some(unused) = pattern.iter().find(|p| !everything.iter().any(|f| matches(f, std::slice::from_ref(p)))) {
+        bail!("{flag}: no file has `{unused}` between underscores, dashes or dots in its name");
+    }
+    let train = parts.remove(&Part::Train).unwrap_or_default();
+    let (moved, left): (Vec<_>, Vec<_>) = train.into_iter().partition(|file| matches(file, pattern));
+    parts.insert(Part::Train, left);
+    let to = parts.entry(to).or_default();
+    to.extend(moved);
+    to.sort();
+    Ok(())
+}
+
+/// Whether one of the words of the file's name, between underscores, dashes, dots and spaces, is in `pattern`.
+fn matches(file: &str, pattern: &[String]) -> bool {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.split(['_', '-', '.', ' ']).any(|word| pattern.iter().any(|p| p == word))
+}
+
+fn is_video(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, end)| VIDEOS.iter().any(|v| end.eq_ignore_ascii_case(v)))
+}
+
+/// The lines of a text file that say something, with their numbers.
+fn lines(path: &Path) -> anyhow::Result<Vec<(usize, String)>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim().to_string()));
+    let lines: Vec<_> = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).collect();
+    ensure!(!lines.is_empty(), "{}: is empty", path.display());
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        data: DataArgs,
+    }
+
+    fn args(line: &str) -> DataArgs {
+        Cli::try_parse_from(std::iter::once("x").chain(line.split_whitespace())).unwrap().data
+    }
+
+    /// Two classes, four people, two trials.
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (action, class) in ["clap", "wave"].iter().enumerate() {
+            std::fs::create_dir(dir.path().join(class)).unwrap();
+            for (person, trial) in (1..=4).flat_map(|p| [(p, 1), (p, 2)]) {
+                std::fs::write(dir.path().join(format!("{class}/a{action}_s{person}_t{trial}_color.mp4")), "").unwrap();
+            }
+            std::fs::write(dir.path().join(format!("{class}/notes.txt")), "").unwrap();
+            std::fs::write(dir.path().join(format!("{class}/._a0_s1_t1_color.mp4")), "").unwrap();
+        }
+        dir
+    }
+
+    fn split(dir: &Path, line: &str) -> anyhow::Result<[usize; 3]> {
+        let parts = Listing::read(dir)?.split(dir, &args(line), 1)?;
+        Ok(Part::ALL.map(|p| parts.get(&p).map_or(0, Vec::len)))
+    }
+
+    fn error(dir: &Path, line: &str) -> String {
+        format!("{:#}", split(dir, line).unwrap_err())
+    }
+
+    #[test]
+    fn a_listing_is_sorted_and_has_only_videos() {
+        let dir = folder();
+        let listing = Listing::read(dir.path()).unwrap();
+        assert_eq!(listing.labels, ["clap", "wave"]);
+        assert_eq!(listing.files.len(), 16);
+        assert_eq!(listing.files.get("wave/a1_s3_t2_color.mp4"), Some(&1));
+    }
+
+    #[test]
+    fn an_empty_class_and_an_empty_folder_are_refused() {
+        let dir = folder();
+        std::fs::create_dir(dir.path().join("jump")).unwrap();
+        assert!(Listing::read(dir.path()).unwrap_err().to_string().contains("class `jump` has no video"));
+        let empty = tempfile::tempdir().unwrap();
+        assert!(Listing::read(empty.path()).unwrap_err().to_string().contains("no folder of videos"));
+        assert!(Listing::read(&empty.path().join("gone")).unwrap_err().to_string().contains("cannot be read"));
+    }
+
+    #[test]
+    fn patterns_divide_by_words_of_the_name() {
+        let dir = folder();
+        assert_eq!(split(dir.path(), "").unwrap(), [16, 0, 0]);
+        assert_eq!(split(dir.path(), "--test-pattern s2,s4").unwrap(), [8, 0, 8]);
+        assert_eq!(split(dir.path(), "--test-pattern s2,s4 --validation-pattern s3").unwrap(), [4, 4, 8]);
+        assert!(error(dir.path(), "--test-pattern s").contains("no file has `s`"));
+        assert!(error(dir.path(), "--test-pattern s1,s9").contains("no file has `s9`"));
+        assert!(error(dir.path(), "--test-pattern s1 --validation-pattern t1").contains("in one part only"));
+    }
+
+    #[test]
+    fn a_split_file_is_obeyed_and_checked() {
+        let dir = folder();
+        let file = dir.path().join("split.txt");
+        let good = "# mine\nclap/a0_s1_t1_color.mp4 train\nwave/a1_s1_t1_color.mp4\ttest\nwave/a1_s2_t1_color.mp4 validation\n";
+        std::fs::write(&file, good).unwrap();
+        assert_eq!(split(dir.path(), "").unwrap(), [1, 1, 1]);
+        assert_eq!(split(dir.path(), &format!("--split {}", file.display())).unwrap(), [1, 1, 1]);
+        for (line, want) in [
+            ("clap/a0_s1_t1_color.mp4 dev", "line 5: `clap/a0_s1_t1_color.mp4 dev` does not end in train"),
+            ("clap/a0_s1_t1_color.mp4 test", "is in train and in test"),
+            ("run/a.mp4 test", "no class folder `run`"),
+            ("clap/gone.mp4 test", "no such video"),
+        ] {
+            std::fs::write(&file, format!("{good}{line}\n")).unwrap();
+            let error = error(dir.path(), "");
+            assert!(error.contains(want), "{error}");
+        }
+        std::fs::write(&file, "\n").unwrap();
+        assert!(error(dir.path(), "").contains("is empty"));
+    }
+
+    #[test]
+    fn two_lists_as_ucf101_has_them() {
+        let dir = folder();
+        let (train, test) = (dir.path().join("trainlist01.txt"), dir.path().join("testlist01.txt"));
+        std::fs::write(&train, "clap/a0_s1_t1_color.mp4 1\r\nwave/a1_s1_t1_color.mp4 2\r\n").unwrap();
+        std::fs::write(&test, "clap/a0_s2_t1_color.mp4\n").unwrap();
+        let flags = format!("--train-list {} --test-list {}", train.display(), test.display());
+        assert_eq!(split(dir.path(), &flags).unwrap(), [2, 0, 1]);
+        std::fs::write(&test, "clap/a0_s1_t1_color.mp4\n").unwrap();
+        assert!(error(dir.path(), &flags).contains("is in train and in test"));
+    }
+
+    #[test]
+    fn a_share_is_held_out_of_every_class() {
+        let dir = folder();
+        assert_eq!(split(dir.path(), "--test-pattern s2,s4 --validation 0.25").unwrap(), [6, 2, 8]);
+        assert_eq!(split(dir.path(), "--validation 0.01").unwrap(), [14, 2, 0]);
+        assert!(error(dir.path(), "--validation 1").contains("from 0 to below 1"));
+        let listing = Listing::read(dir.path()).unwrap();
+        let of = |seed| listing.split(dir.path(), &args("--validation 0.5"), seed).unwrap();
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
+    }
+}

@@ -1,0 +1,265 @@
+//! The mannequin as a data set: endless for training, 300 clips to validate and 1000 to test, of seeds of their own.
+//!
+//! Which label is right for a window is a matter of what the model is wanted to say live, where it sees the last T frames
+//! and decides what is being done now, or was just finished. So a window is labelled by its end:
+//!
+//! - An action: the end lies between the moment when it can be recognised (0.5 s after its start, or 0.6 of it if it is
+//!   short) and 0.25 s after its end. What was done before may still be in the window.
+//! - `nothing`: at least 60 % of the window, up to its end, is nothing, and an action before it has been over for 0.9 s.
+//! - Ends between those two are never used: there either answer would do.
+//!
+//! To validate and test, a clip's window is fixed: it ends with the action, or is centred on it if the action is shorter
+//! than the window. Pictures are drawn at 320x240 at the times at which a camera of 15, 25, 30 or 60 Hz would have been
+//! sampled, and prepared as live pictures are.
+
+use anyhow::ensure;
+use fastrand::Rng;
+use kinora::model::manifest::Input;
+use kinora::synth::{Motion, Scene, Segment};
+
+use super::augment::{Look, Strength};
+use super::clip::{Makers, pictures};
+use super::{Dataset, Part, Sample, mirrored, mix};
+
+/// Size at which pictures are drawn.
+const SIZE: (u32, u32) = (320, 240);
+/// Clips to validate and to test.
+const FIXED: [(Part, usize); 2] = [(Part::Validation, 300), (Part::Test, 1000)];
+/// An action can be recognised this long after its start, in seconds and as a share of it, whichever comes first.
+const RECOGNISABLE: (f32, f32) = (0.5, 0.6);
+/// It may still be named this long after its end.
+const JUST_DONE_S: f32 = 0.25;
+/// From here on after an action's end there is nothing.
+const LONG_DONE_S: f32 = 0.9;
+/// Share of a window that must be nothing.
+const MOSTLY: f32 = 0.6;
+/// How much faster and slower than the model's rate training clips are sampled.
+const RATE_JITTER: (f32, f32) = (0.8, 1.25);
+
+/// The mannequin's clips.
+pub struct Synth {
+    labels: Vec<String>,
+    mirrored: Vec<Option<usize>>,
+    makers: Makers,
+    seed: u64,
+}
+
+impl Synth {
+    /// Clips for `input`; training clips are drawn from `seed`.
+    pub fn new(input: &Input, seed: u64) -> anyhow::Result<Self> {
+        ensure!(input.frame_rate > 0.0 && input.frames > 0, "the model's frames and frame rate must be above zero");
+        let labels: Vec<String> = Motion::ALL.iter().map(|m| m.label().to_string()).collect();
+        Ok(Self { mirrored: mirrored(&labels), labels, makers: Makers::new(input), seed })
+    }
+
+    /// Time from the first to the last picture of a window.
+    fn span_s(&self) -> f32 {
+        (pictures(self.makers.input()) - 1) as f32 / self.makers.input().frame_rate
+    }
+
+    fn training(&self, index: u64, seed: u64) -> anyhow::Result<Sample> {
+        let label = self.training_label(index);
+        let scene_seed = scene_seed(Part::Train, mix(&[self.seed, index, seed]));
+        let mut rng = Rng::with_seed(mix(&[scene_seed, 1]));
+        // The mirrored scene of the other side shows this label.
+        let other = self.mirrored[label].filter(|_| rng.bool());
+        let mut scene = Scene::clip(scene_seed, Motion::ALL[other.unwrap_or(label)]);
+        let jitter = RATE_JITTER.0 + rng.f32() * (RATE_JITTER.1 - RATE_JITTER.0);
+        let (first, last) = ends(scene.subject(), self.span_s() / jitter);
+        let end = first + rng.f32() * (last - first);
+        let times = times(&mut rng, end, pictures(self.makers.input()), self.makers.input().frame_rate * jitter);
+        let look = Look::random(&mut rng, SIZE, self.makers.input(), Strength::DRAWN, other.is_some());
+        let planes = self.makers.with(|maker| {
+            maker.start();
+            maker.raw.resize(SIZE.0, SIZE.1);
+            let mut drawn = f32::NEG_INFINITY;
+            for t in times {
+                if t > drawn {
+                    scene.render(t, &mut maker.raw);
+                    drawn = t;
+                }
+                look.apply(&mut rng, &maker.raw, &mut maker.seen);
+                maker.push_seen()?;
+            }
+            maker.finish()
+        })?;
+        Ok(Sample { planes, label })
+    }
+
+    fn fixed(&self, part: Part, index: u64) -> anyhow::Result<Sample> {
+        let label = (index % self.labels.len() as u64) as usize;
+        let mut scene = Scene::clip(scene_seed(part, mix(&[index])), Motion::ALL[label]);
+        let end = fixed_end(scene.subject(), self.span_s());
+        let planes = self.makers.with(|maker| {
+            maker.start();
+            maker.seen.resize(SIZE.0, SIZE.1);
+            let count = pictures(self.makers.input());
+            for i in 0..count {
+                let t = end - (count - 1 - i) as f32 / self.makers.input().frame_rate;
+                scene.render(t.max(0.0), &mut maker.seen);
+                maker.push_seen()?;
+            }
+            maker.finish()
+        })?;
+        Ok(Sample { planes, label })
+    }
+
+    /// Every label comes once in as many training clips as there are labels, in an order of its own each time.
+    fn training_label(&self, index: u64) -> usize {
+        let count = self.labels.len();
+        let mut order: Vec<usize> = (0..count).collect();
+        Rng::with_seed(mix(&[self.seed, index / count as u64, 2])).shuffle(&mut order);
+        order[(index % count as u64) as usize]
+    }
+}
+
+impl Dataset for Synth {
+    fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    fn len(&self, part: Part) -> Option<usize> {
+        FIXED.into_iter().find(|(p, _)| *p == part).map(|(_, len)| len)
+    }
+
+    fn sample(&self, part: Part, index: u64, seed: u64) -> anyhow::Result<Sample> {
+        if part == Part::Train { self.training(index, seed) } else { self.fixed(part, index) }
+    }
+
+    fn label(&self, part: Part, index: u64) -> Option<usize> {
+        Some(if part == Part::Train { self.training_label(index) } else { (index % self.labels.len() as u64) as usize })
+    }
+
+    fn describe(&self) -> String {
+        format!("the mannequin, {} motions, drawn at {}x{}, seed {}", self.labels.len(), SIZE.0, SIZE.1, self.seed)
+    }
+}
+
+/// A seed of `part` alone: its two highest bits name the part.
+fn scene_seed(part: Part, seed: u64) -> u64 {
+    (seed >> 2) | (part as u64) << 62
+}
+
+/// First and last scene time at which a training window of `span_s` may end.
+fn ends(subject: Segment, span_s: f32) -> (f32, f32) {
+    let Segment { motion, start_s, end_s } = subject;
+    if motion == Motion::Nothing {
+        let first = start_s + LONG_DONE_S.max(MOSTLY * span_s);
+        return (first.min(end_s), end_s);
+    }
+    let (seconds, share) = RECOGNISABLE;
+    (start_s + seconds.min(share * (end_s - start_s)), end_s + JUST_DONE_S)
+}
+
+/// Scene time at which the window of a fixed clip ends.
+fn fixed_end(subject: Segment, span_s: f32) -> f32 {
+    let Segment { motion, start_s, end_s } = subject;
+    let shorter = motion != Motion::Nothing && end_s - start_s < span_s;
+    if shorter { (start_s + end_s + span_s) / 2.0 } else { end_s }
+}
+
+/// The times of `count` pictures up to `end`, `rate` a second, as a camera drawn by lot would have taken them: at
+/// multiples of its own interval. Sometimes one is late, and the one before it is seen twice.
+fn times(rng: &mut Rng, end: f32, count: usize, rate: f32) -> Vec<f32> {
+    let camera = [15.0, 25.0, 30.0, 30.0, 60.0][rng.usize(..5)];
+    let phase = rng.f32();
+    let taken = |t: f32| ((((t * camera - phase).round() + phase) / camera).min(end)).max(0.0);
+    let mut times: Vec<f32> = (0..count).map(|i| taken(end - (count - 1 - i) as f32 / rate)).collect();
+    if count > 2 && rng.f32() < 0.15 {
+        let late = rng.usize(1..count);
+        times[late] = times[late - 1];
+    }
+    times
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::data::clip::tests::input;
+    use kinora::model::manifest::Colour;
+
+    fn segment(motion: Motion, start_s: f32, end_s: f32) -> Segment {
+        Segment { motion, start_s, end_s }
+    }
+
+    #[test]
+    fn windows_end_where_the_label_is_right_live() {
+        assert_eq!(ends(segment(Motion::Walk, 2.0, 5.0), 1.6), (2.5, 5.25));
+        assert_eq!(ends(segment(Motion::Punch, 2.0, 2.5), 1.6), (2.3, 2.75));
+        assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 1.0), (2.9, 6.0));
+        assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 2.0), (3.2, 6.0));
+        assert_eq!(ends(segment(Motion::Nothing, 2.0, 2.5), 2.0), (2.5, 2.5));
+        assert_eq!(fixed_end(segment(Motion::Walk, 2.0, 5.0), 1.6), 5.0);
+        assert_eq!(fixed_end(segment(Motion::Punch, 2.0, 3.0), 2.0), 3.5);
+        assert_eq!(fixed_end(segment(Motion::Nothing, 2.0, 3.0), 2.0), 3.0);
+    }
+
+    /// Of every kind of window: what is done at its end, or was done just before, is what the label says.
+    #[test]
+    fn labels_are_those_of_the_scripts() {
+        let span_s = 1.6;
+        for (n, motion) in (0..4).flat_map(|n| Motion::ALL.map(|m| (n, m))) {
+            let scene = Scene::clip(n, motion);
+            let subject = scene.subject();
+            assert_eq!(subject.motion, motion);
+            assert!(subject.end_s > subject.start_s);
+            let (first, last) = ends(subject, span_s);
+            for end in [first, (first + last) / 2.0, last] {
+                let mut scene = Scene::clip(n, motion);
+                if motion == Motion::Nothing {
+                    let now = scene.segment_at(end - 1e-3);
+                    assert_eq!(now.motion, motion);
+                    assert!(
+                        end - now.start_s >= LONG_DONE_S - 1e-3,
+                        "{motion:?} seed {n}: {now:?}, window ends at {end}"
+                    );
+                } else {
+                    assert!(end > subject.start_s && end <= subject.end_s + JUST_DONE_S + 1e-4);
+                    assert_eq!(scene.segment_at(end.min(subject.end_s - 1e-3)).motion, motion);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn times_rise_to_the_end_near_their_moments() {
+        for seed in 0..200 {
+            let times = times(&mut Rng::with_seed(seed), 4.0, 17, 10.0);
+            assert_eq!(times.len(), 17);
+            assert!(times.windows(2).all(|t| t[0] <= t[1]) && times[16] <= 4.0);
+            let off =
+                times.iter().enumerate().filter(|(i, t)| (**t - (2.4 + *i as f32 / 10.0)).abs() > 0.5 / 15.0 + 1e-4);
+            assert!(off.count() <= 1, "{times:?}");
+        }
+    }
+
+    #[test]
+    fn labels_are_even_and_parts_apart() {
+        let data = Synth::new(&input(Colour::Motion), 3).unwrap();
+        let count = data.labels().len();
+        assert_eq!(count, 17);
+        for part in Part::ALL {
+            let mut seen = vec![0; count];
+            (0..5 * count as u64).for_each(|i| seen[data.label(part, i).unwrap()] += 1);
+            assert_eq!(seen, vec![5; count], "{part:?}");
+        }
+        assert_eq!(Part::ALL.map(|p| data.len(p)), [None, Some(300), Some(1000)]);
+        let tops = Part::ALL.map(|p| scene_seed(p, u64::MAX) >> 62);
+        assert_eq!(tops, [0, 1, 2]);
+    }
+
+    #[test]
+    fn clips_are_seeded_and_move() {
+        let data = Synth::new(&input(Colour::Motion), 3).unwrap();
+        let one = data.sample(Part::Train, 5, 1).unwrap();
+        assert!(one == data.sample(Part::Train, 5, 1).unwrap());
+        assert_eq!(Some(one.label), data.label(Part::Train, 5));
+        assert_eq!(one.planes.len(), 3 * 4 * 24 * 24);
+        assert!(one != data.sample(Part::Train, 5, 2).unwrap());
+        let test = data.sample(Part::Test, 1, 1).unwrap();
+        assert!(test == Synth::new(&input(Colour::Motion), 4).unwrap().sample(Part::Test, 1, 9).unwrap());
+        assert!(test != data.sample(Part::Validation, 1, 1).unwrap());
+        assert!(test.planes.iter().any(|v| v.abs() > 0.02), "a walking mannequin moves");
+    }
+}

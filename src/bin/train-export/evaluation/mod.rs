@@ -1,0 +1,159 @@
+//! `train-export evaluate`: how good a bundle is, through the edge program's own engine: on clips, or live on the
+//! mannequin.
+
+mod clips;
+mod events;
+mod live;
+mod metrics;
+
+use std::path::{Path, PathBuf};
+
+use kinora::engine;
+use kinora::model::Bundle;
+use kinora::{Error, ErrorKind};
+
+use crate::data::{DataArgs, Part};
+
+pub use metrics::Confusion;
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct EvaluateArgs {
+    /// The bundle
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Which clips of the data
+    #[arg(long, value_enum, default_value_t = Which::Test)]
+    pub part: Which,
+    /// Only these labels: clips of others are left out, and answers are chosen among these
+    #[arg(long, value_name = "A,B,..", value_delimiter = ',')]
+    pub labels: Vec<String>,
+    /// At most so many clips of each part
+    #[arg(long, value_name = "N")]
+    pub clips: Option<usize>,
+    /// Folder for confusion.csv, confusion.png and metrics.json, or live.json
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Watch the live mannequin instead of clips, and judge the actions reported
+    #[arg(long)]
+    pub live: bool,
+    /// With --live: mannequins, of seeds 1 to N
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// With --live: how long to watch each
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+    pub duration: u64,
+    /// With --live: sampled frames from one decision to the next; the bundle's own if left out
+    #[arg(long, value_name = "N")]
+    pub hop: Option<usize>,
+    /// With --live: score from which an action is reported; the bundle's own if left out
+    #[arg(long, value_name = "P")]
+    pub threshold: Option<f32>,
+    /// Threads; 0: one a processor
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+}
+
+/// Which clips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Which {
+    /// Those to learn from, not augmented.
+    Train,
+    /// Those to choose by.
+    Validation,
+    /// Those to report on.
+    Test,
+    /// Those of every part.
+    All,
+}
+
+impl Which {
+    fn parts(self) -> Vec<Part> {
+        match self {
+            Self::Train => vec![Part::Train],
+            Self::Validation => vec![Part::Validation],
+            Self::Test => vec![Part::Test],
+            Self::All => Part::ALL.to_vec(),
+        }
+    }
+}
+
+/// Measures what `args` ask for and prints it.
+pub fn command(args: EvaluateArgs) -> anyhow::Result<()> {
+    let bundle = Bundle::load(&args.model)?;
+    let engine = engine::open(&bundle, &engine::Options::default())?;
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out).map_err(|e| unwritable(out, e))?;
+    }
+    if args.live { live::run(&args, &bundle, &*engine) } else { clips::run(&args, &bundle, &*engine) }
+}
+
+fn threads(args: &EvaluateArgs) -> usize {
+    match args.threads {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        n => n,
+    }
+}
+
+fn unwritable(path: &Path, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Output, format_args!("{}: {error}", path.display()))
+}
+
+fn save(folder: &Path, name: &str, content: &str) -> anyhow::Result<()> {
+    let path = folder.join(name);
+    Ok(std::fs::write(&path, content).map_err(|e| unwritable(&path, e))?)
+}
+
+/// Does `work` for `0..count` on several threads; each has a state of its own, made by `start`. Results are in order; the
+/// first error ends all.
+fn in_parallel<S, R: Send>(
+    threads: usize,
+    count: usize,
+    start: impl Fn() -> anyhow::Result<S> + Sync,
+    work: impl Fn(&mut S, usize) -> anyhow::Result<R> + Sync,
+) -> anyhow::Result<Vec<R>> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let next = AtomicUsize::new(0);
+    let worker = || -> anyhow::Result<Vec<(usize, R)>> {
+        let mut state = start()?;
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::SeqCst);
+            if index >= count {
+                return Ok(done);
+            }
+            match work(&mut state, index) {
+                Ok(result) => done.push((index, result)),
+                Err(error) => {
+                    next.store(count, Ordering::SeqCst);
+                    return Err(error);
+                }
+            }
+        }
+    };
+    let parts = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.clamp(1, count.max(1))).map(|_| scope.spawn(worker)).collect();
+        let join = |w: std::thread::ScopedJoinHandle<'_, _>| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+        workers.into_iter().map(join).collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    let mut all: Vec<(usize, R)> = parts.into_iter().flatten().collect();
+    all.sort_by_key(|(index, _)| *index);
+    Ok(all.into_iter().map(|(_, result)| result).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn parallel_work_keeps_order_and_stops_at_an_error() {
+        let squares = in_parallel(3, 50, || Ok(0), |_, i| Ok(i * i)).unwrap();
+        assert_eq!(squares, (0..50).map(|i| i * i).collect::<Vec<_>>());
+        assert!(in_parallel(3, 0, || Ok(()), |_, i| Ok(i)).unwrap().is_empty());
+        let failed = in_parallel(3, 50, || Ok(()), |_, i| if i == 7 { anyhow::bail!("seven") } else { Ok(i) });
+        assert_eq!(failed.unwrap_err().to_string(), "seven");
+    }
+}
