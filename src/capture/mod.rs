@@ -14,7 +14,7 @@ use crate::frame::Frame;
 use crate::stop::Stop;
 use crate::{Error, ErrorKind, Result};
 
-use synthetic::Synthetic;
+pub use synthetic::Synthetic;
 pub use transform::{Roi, Rotation, Transform};
 use uri::Address;
 
