@@ -217,7 +217,8 @@ impl Graph {
     /// The parameters of `node`, in the order ONNX wants them.
     pub fn node_parameters(&self, node: &Node) -> Vec<Parameter> {
         let channels = node.inputs.first().map_or(0, |x| self.nodes[x.0].shape[0]);
-        let make = |suffix: &str, shape: Vec<usize>, role| Parameter { name: format!("{}.{suffix}", node.name), shape, role };
+        let make =
+            |suffix: &str, shape: Vec<usize>, role| Parameter { name: format!("{}.{suffix}", node.name), shape, role };
         match &node.op {
             Op::Conv(conv) => {
                 let [t, h, w] = conv.kernel;
@@ -233,10 +234,9 @@ impl Graph {
                 make("running_mean", vec![channels], Role::RunningMean),
                 make("running_var", vec![channels], Role::RunningVariance),
             ],
-            Op::Dense { features } => vec![
-                make("weight", vec![*features, channels], Role::Weight),
-                make("bias", vec![*features], Role::Bias),
-            ],
+            Op::Dense { features } => {
+                vec![make("weight", vec![*features, channels], Role::Weight), make("bias", vec![*features], Role::Bias)]
+            }
             Op::Input | Op::Relu | Op::AvgPool { .. } | Op::Add | Op::GlobalAverage => vec![],
         }
     }
