@@ -3,8 +3,9 @@
 //! Buffers are kept between calls. A picture of the right size is only copied or converted; otherwise the resizer
 //! computes its small tables of weights anew for each picture.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::frame::Frame;
 use crate::{Error, ErrorKind, Result};
@@ -109,12 +110,13 @@ impl Scaler {
         }
         self.scaled.resize(area.width as usize * area.height as usize * 3, 0);
         let internal = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Internal, format_args!("scaling: {e}"));
-        let source = ImageRef::new(frame.width(), frame.height(), frame.data(), PixelType::U8x3);
+        // The resizer is generic: named types keep this crate from compiling it for every kind of pixel.
+        let source = TypedImageRef::<U8x3>::from_buffer(frame.width(), frame.height(), frame.data());
         let source = source.map_err(|e| internal(&e))?;
-        let scaled = Image::from_slice_u8(area.width, area.height, &mut self.scaled, PixelType::U8x3);
+        let scaled = TypedImage::<U8x3>::from_buffer(area.width, area.height, &mut self.scaled);
         let mut scaled = scaled.map_err(|e| internal(&e))?;
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        self.resizer.resize(&source, &mut scaled, &options).map_err(|e| internal(&e))?;
+        self.resizer.resize_typed(&source, &mut scaled, &options).map_err(|e| internal(&e))?;
         Ok(&self.scaled)
     }
 }
