@@ -18,8 +18,8 @@ pub struct Strength {
 }
 
 impl Strength {
-    /// For drawn pictures, which have views of many sizes and places already.
-    pub const DRAWN: Self = Self { zoom: (0.75, 1.2), shift: 0.1, noise: 4.0 };
+    /// For drawn pictures, which have views of many sizes and places already: more would cut off what is done.
+    pub const DRAWN: Self = Self { zoom: (0.85, 1.25), shift: 0.05, noise: 4.0 };
     /// For videos, all of which may come from one place and camera.
     pub const VIDEO: Self = Self { zoom: (0.65, 1.25), shift: 0.12, noise: 6.0 };
 }

@@ -1,5 +1,5 @@
-//! A folder of videos per class as a data set. Training videos are decoded when they are first wanted and kept in memory;
-//! videos to validate and test are decoded each time, at their own size and rate, exactly as `kinora classify` does.
+//! A folder of videos per class as a data set. Videos to train and validate with are decoded when they are first wanted,
+//! and kept in memory. To evaluate, a video's windows are made as `kinora classify` makes them: from its own size and rate.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,10 +103,11 @@ impl Folder {
         let video = Arc::new(Video::read(&clip.path, self.short_side)?);
         let bytes = self.cached_bytes.fetch_add(video.bytes(), Ordering::SeqCst) + video.bytes();
         let clips = self.cached_clips.fetch_add(1, Ordering::SeqCst) + 1;
-        let all_mb = (bytes as f64 / clips as f64 * self.parts[Part::Train as usize].len() as f64 / 1e6).ceil();
+        let all = self.parts[Part::Train as usize].len() + self.parts[Part::Validation as usize].len();
+        let all_mb = (bytes as f64 / clips as f64 * all as f64 / 1e6).ceil();
         ensure!(
             bytes <= self.cache_mb * 1_000_000,
-            "--cache-mb {}: the training pictures would take about {all_mb} MB; raise it if there is memory, or lower \
+            "--cache-mb {}: the pictures to train and validate with would take about {all_mb} MB; raise it if there is memory, or lower \
              --short-side {}",
             self.cache_mb,
             self.short_side
@@ -133,6 +134,17 @@ impl Folder {
         Ok(Sample { planes, label: other.unwrap_or(clip.label) })
     }
 
+    /// The window in the middle of the video, from memory: fast enough to validate often.
+    fn middle(&self, clip: &Clip) -> anyhow::Result<Sample> {
+        let (video, input) = (self.video(clip)?, self.makers.input());
+        let span = (pictures(input) - 1) as f32 / input.frame_rate;
+        let start = ((video.len() - 1) as f32 / video.rate - span).max(0.0) / 2.0;
+        let times: Vec<f32> = (0..pictures(input)).map(|i| start + i as f32 / input.frame_rate).collect();
+        let look = Look::plain(video.size.0, video.size.1);
+        let planes = self.makers.with(|maker| fill(maker, &video, &times, &look, &mut Rng::with_seed(0)))?;
+        Ok(Sample { planes, label: clip.label })
+    }
+
     /// The video as one clip, spread over all of it.
     fn spread(&self, clip: &Clip) -> anyhow::Result<Sample> {
         let video = Video::read(&clip.path, self.short_side)?;
@@ -155,6 +167,9 @@ impl Dataset for Folder {
     fn sample(&self, part: Part, index: u64, seed: u64) -> anyhow::Result<Sample> {
         if part == Part::Train {
             return self.training(index, seed);
+        }
+        if part == Part::Validation && self.sampling == Sampling::Window {
+            return self.middle(self.clip(part, index)?);
         }
         let mut windows = self.windows(part, index)?;
         Ok(windows.swap_remove(windows.len() / 2))
@@ -301,6 +316,18 @@ mod tests {
         assert!(data.sample(Part::Test, 1, 5).unwrap() == windows[3]);
         let error = data.sample(Part::Validation, 0, 0).unwrap_err().to_string();
         assert!(error.contains("validation has 0 clips"), "{error}");
+    }
+
+    #[test]
+    fn validation_is_the_middle_and_always_the_same() {
+        let (_dir, args) = folder(&["--validation-pattern", "s2"]);
+        let data = Folder::open(&args, &input(Colour::Motion), 1).unwrap();
+        let one = data.sample(Part::Validation, 1, 1).unwrap();
+        assert!(one == data.sample(Part::Validation, 1, 2).unwrap());
+        // From 0.53 to 0.93 s; at 0.8 s the gray gives way to what moves.
+        let moved = |t: usize| one.planes[t * 576..(t + 1) * 576].iter().map(|v| v.abs()).sum::<f32>() / 576.0;
+        assert_eq!(one.label, 1);
+        assert!(moved(0) < 0.002 && moved(2) > 0.05 && moved(3) > 0.002, "{:?}", [0, 1, 2, 3].map(moved));
     }
 
     #[test]

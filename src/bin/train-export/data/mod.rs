@@ -106,10 +106,10 @@ pub struct DataArgs {
     /// all of it
     #[arg(long, value_enum, default_value_t = Sampling::Window)]
     pub sample: Sampling,
-    /// Refuse a set whose decoded training pictures take more memory than this
+    /// Refuse a set whose decoded pictures to train and validate with take more memory than this
     #[arg(long, value_name = "MB", default_value_t = 2000)]
     pub cache_mb: usize,
-    /// Training pictures are kept at this height or width, whichever is smaller
+    /// Those pictures are kept at this height or width, whichever is smaller
     #[arg(long, value_name = "PIXELS", default_value_t = 160)]
     pub short_side: u32,
 }
