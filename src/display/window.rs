@@ -10,12 +10,11 @@
 //! (libX11 1.7 of 2020 or newer; with an older one the process ends with code 1). The window is not closed any more:
 //! there is nobody to close it.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_int, c_void};
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use softbuffer::{Context, Surface};
 use winit::application::ApplicationHandler;
@@ -82,7 +81,9 @@ impl DesktopWindow {
     /// Lets the desktop say what happened, and draws if it is time to.
     fn pump(&mut self) -> Result<()> {
         let desktop = self.desktop.as_mut().ok_or_else(|| error("window: the desktop is gone"))?;
-        let pumped = caught(|| desktop.events.pump_app_events(Some(Duration::ZERO), &mut desktop.content));
+        // No time limit, yet it never waits: `ControlFlow::Poll` sees to that. With a limit, winit starts a thread that
+        // fills stderr without end once a Wayland compositor is gone.
+        let pumped = caught(|| desktop.events.pump_app_events(None, &mut desktop.content));
         let failed = match pumped {
             _ if X_SERVER_LOST.load(Ordering::Relaxed) => Some(lost()),
             Ok(PumpStatus::Continue) => desktop.content.failed.take(),
@@ -124,33 +125,40 @@ fn lost() -> Error {
 /// Set by Xlib when its connection broke.
 static X_SERVER_LOST: AtomicBool = AtomicBool::new(false);
 
-extern "C" fn note_lost_x_server(_display: *mut c_void, _data: *mut c_void) {
+extern "C" fn note_lost_x_server(_display: *mut c_void) -> c_int {
     X_SERVER_LOST.store(true, Ordering::Relaxed);
+    0
 }
 
+extern "C" fn go_on(_display: *mut c_void, _data: *mut c_void) {}
+
 /// Asks Xlib, if `display` is one of its connections, to note that the server is gone instead of ending the process.
+/// That takes two handlers: the first ends the process by default, and what runs after it does so too.
 #[allow(unsafe_code)]
 fn survive_lost_x_server(display: &OwnedDisplayHandle) {
-    type OnExit = extern "C" fn(*mut c_void, *mut c_void);
-    type SetOnExit = unsafe extern "C" fn(*mut c_void, OnExit, *mut c_void);
+    type Handler = extern "C" fn(*mut c_void) -> c_int;
+    type ExitHandler = extern "C" fn(*mut c_void, *mut c_void);
     let Ok(RawDisplayHandle::Xlib(handle)) = display.display_handle().map(|handle| handle.as_raw()) else { return };
     let Some(display) = handle.display else { return };
-    // SAFETY: both names end with a zero byte; the library is loaded already and stays so, because it is not closed.
-    let set = unsafe {
+    // SAFETY: the names end with a zero byte; the library is loaded already and stays so, because it is not closed.
+    let (set_handler, set_exit_handler) = unsafe {
         let library = libc::dlopen(c"libX11.so.6".as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
         if library.is_null() {
             return;
         }
-        libc::dlsym(library, c"XSetIOErrorExitHandler".as_ptr())
+        let found = |name: &CStr| libc::dlsym(library, name.as_ptr());
+        (found(c"XSetIOErrorHandler"), found(c"XSetIOErrorExitHandler"))
     };
-    if set.is_null() {
+    if set_handler.is_null() || set_exit_handler.is_null() {
         return;
     }
-    // SAFETY: Xlib documents `void XSetIOErrorExitHandler(Display *, void (*)(Display *, void *), void *)`; `display`
-    // is the open connection of winit, and the handler only sets a flag.
+    // SAFETY: the types are those of Xlib's manual, a data pointer and a function pointer are of one size on every
+    // system with X11, `display` is winit's open connection, and the handlers touch no more than a flag.
     unsafe {
-        let set: SetOnExit = std::mem::transmute(set);
-        set(display.as_ptr(), note_lost_x_server, std::ptr::null_mut());
+        let set: unsafe extern "C" fn(Handler) -> *mut c_void = std::mem::transmute(set_handler);
+        set(note_lost_x_server);
+        let set: unsafe extern "C" fn(*mut c_void, ExitHandler, *mut c_void) = std::mem::transmute(set_exit_handler);
+        set(display.as_ptr(), go_on, std::ptr::null_mut());
     }
 }
 
@@ -181,6 +189,8 @@ fn reason(error: &EventLoopError) -> String {
 struct Content {
     picture_size: (u32, u32),
     picture: Frame,
+    /// The window's size. Kept, because asking for it panics once the desktop is gone.
+    size: PhysicalSize<u32>,
     shown: Option<Surface<OwnedDisplayHandle, Rc<Window>>>,
     scaler: Scaler,
     wish: Wish,
@@ -192,6 +202,7 @@ impl Content {
         Self {
             picture_size,
             picture: Frame::default(),
+            size: PhysicalSize::default(),
             shown: None,
             scaler: Scaler::default(),
             wish: Wish::Continue,
@@ -213,15 +224,13 @@ impl Content {
 
     fn draw(&mut self) -> Result<()> {
         let Some(surface) = &mut self.shown else { return Ok(()) };
-        let size = surface.window().inner_size();
-        let (Some(width), Some(height)) = (NonZeroU32::new(size.width), NonZeroU32::new(size.height)) else {
-            return Ok(());
-        };
+        let size = (self.size.width, self.size.height);
+        let (Some(width), Some(height)) = (NonZeroU32::new(size.0), NonZeroU32::new(size.1)) else { return Ok(()) };
         let refused = |e| error(format_args!("window: cannot draw: {e}"));
         surface.resize(width, height).map_err(refused)?;
         let window = surface.window().clone();
         let mut buffer = surface.buffer_mut().map_err(refused)?;
-        self.scaler.draw_xrgb(&self.picture, &mut buffer, (size.width, size.height))?;
+        self.scaler.draw_xrgb(&self.picture, &mut buffer, size)?;
         window.pre_present_notify();
         buffer.present().map_err(refused)
     }
@@ -243,12 +252,18 @@ impl ApplicationHandler for Content {
     fn resumed(&mut self, desktop: &ActiveEventLoop) {
         desktop.set_control_flow(ControlFlow::Poll);
         match self.create(desktop) {
-            Ok(surface) => self.shown = Some(surface),
+            Ok(surface) => {
+                self.size = surface.window().inner_size();
+                self.shown = Some(surface);
+            }
             Err(e) => self.failed = Some(e),
         }
     }
 
     fn window_event(&mut self, _: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
+        if X_SERVER_LOST.load(Ordering::Relaxed) {
+            return;
+        }
         match event {
             WindowEvent::CloseRequested | WindowEvent::Destroyed => self.wish = Wish::Quit,
             WindowEvent::RedrawRequested => {
@@ -256,7 +271,8 @@ impl ApplicationHandler for Content {
                     self.failed = Some(e);
                 }
             }
-            WindowEvent::Resized(_) | WindowEvent::ScaleFactorChanged { .. } => {
+            WindowEvent::Resized(size) => {
+                self.size = size;
                 if let Some(shown) = &self.shown {
                     shown.window().request_redraw();
                 }
@@ -283,6 +299,7 @@ fn first_size(picture: (u32, u32), monitor: Option<(u32, u32)>) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -296,7 +313,8 @@ mod tests {
 
     #[test]
     fn a_panic_below_becomes_a_display_error() {
-        let Err(e) = caught(|| panic!("X server missing {}", "XInput")) else { panic!("no error") };
+        let missing = std::hint::black_box(true);
+        let e = caught(|| assert!(!missing, "X server missing {}", "XInput")).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Display);
         assert!(e.to_string().contains("X server missing XInput"), "{e}");
     }
