@@ -12,6 +12,7 @@ mod optimizer;
 mod options;
 mod plots;
 mod progress;
+mod settings;
 mod training;
 
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ struct TrainArgs {
     #[command(flatten)]
     model: options::ModelArgs,
     #[command(flatten)]
-    settings: training::Settings,
+    settings: settings::Settings,
     /// Folder of the run: last.safetensors, best.safetensors, history.csv
     #[arg(long, value_name = "DIR")]
     out: PathBuf,

@@ -16,50 +16,7 @@ use crate::data::{Batch, Dataset, Loader, Part};
 use crate::interpreter::{Net, Pass, Precision};
 use crate::optimizer::{self, AdamW};
 use crate::progress::{History, Progress, Row, Tally};
-
-/// How to train.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Settings {
-    /// Steps of one batch each
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=i32::MAX as u64))]
-    pub steps: u64,
-    /// Passes over the data instead of --steps, for data that ends
-    #[arg(long, conflicts_with = "steps", value_parser = clap::value_parser!(u64).range(1..))]
-    pub epochs: Option<u64>,
-    /// Clips in a batch
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
-    pub batch: u16,
-    /// Highest learning rate: reached after a twentieth of the steps, then falling as a cosine
-    #[arg(long, default_value_t = 2e-3)]
-    pub lr: f64,
-    /// Decay of the weights, apart from the gradient
-    #[arg(long, default_value_t = 1e-3)]
-    pub weight_decay: f64,
-    /// The gradient's norm is cut to this
-    #[arg(long, default_value_t = 5.0)]
-    pub max_norm: f64,
-    /// Share of the probability that is spread over all classes
-    #[arg(long, default_value_t = 0.1)]
-    pub label_smoothing: f64,
-    /// Decay per step of the running average of the weights, which is what is evaluated and exported; 0 turns it off
-    #[arg(long, default_value_t = 0.995)]
-    pub average: f64,
-    /// What activations are rounded to in training; f32 unless the processor or the device computes in bf16
-    #[arg(long, value_enum)]
-    pub precision: Option<Precision>,
-    /// Steps between two validations and checkpoints
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
-    pub validate_every: u64,
-    /// Validate on so many clips at most
-    #[arg(long, default_value_t = 512)]
-    pub validation_clips: usize,
-    /// Threads that make clips; 0: half of the processors
-    #[arg(long, default_value_t = 0)]
-    pub workers: usize,
-    /// Decides the first weights, the order of the clips and their augmentation
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-}
+use crate::settings::Settings;
 
 /// A run: what is trained, on what, and where its files go.
 pub struct Plan {
@@ -87,27 +44,10 @@ pub struct Plan {
 /// `Usage` when the settings do not fit, `Output` when a file cannot be written; when data cannot be loaded, the loss is
 /// no longer a number or the device fails.
 pub fn run(plan: Plan, dataset: Arc<dyn Dataset>, stop: &Stop) -> Result<Info> {
-    check(&plan.settings)?;
+    plan.settings.check()?;
     std::fs::create_dir_all(&plan.out)
         .map_err(|why| Error::new(ErrorKind::Output, format_args!("{}: {why}", plan.out.display())))?;
     Run::new(plan, dataset)?.go(stop)
-}
-
-fn check(settings: &Settings) -> Result<()> {
-    let ranges = [
-        ("--lr", settings.lr, 1e-9..10.0),
-        ("--weight-decay", settings.weight_decay, 0.0..10.0),
-        ("--max-norm", settings.max_norm, 1e-9..1e9),
-        ("--label-smoothing", settings.label_smoothing, 0.0..1.0),
-        ("--average", settings.average, 0.0..1.0),
-    ];
-    for (flag, value, range) in ranges {
-        if !range.contains(&value) {
-            let message = format!("{flag} {value}: at least {} and less than {}", range.start, range.end);
-            return Err(Error::new(ErrorKind::Usage, message).into());
-        }
-    }
-    Ok(())
 }
 
 struct Run {
@@ -140,7 +80,7 @@ impl Run {
             seconds: 0.0,
             best: None,
         };
-        let steps = steps(settings, dataset.len(Part::Train))?;
+        let steps = settings.all_steps(dataset.len(Part::Train))?;
         let seed = settings.seed as i64;
         let mut net = Net::new(info.graph()?, plan.device, seed)?;
         let mut average = Net::new(info.graph()?, plan.device, seed)?;
@@ -296,18 +236,6 @@ impl Run {
     }
 }
 
-/// Steps that the settings ask for, given the number of training clips.
-fn steps(settings: &Settings, clips: Option<usize>) -> Result<u64> {
-    if clips == Some(0) {
-        return Err(Error::new(ErrorKind::Usage, "there are no training clips").into());
-    }
-    match (settings.epochs, clips) {
-        (None, _) => Ok(settings.steps),
-        (Some(epochs), Some(clips)) => Ok((epochs * clips as u64).div_ceil(settings.batch.into())),
-        (Some(_), None) => Err(Error::new(ErrorKind::Usage, "--epochs: this data has no end; use --steps").into()),
-    }
-}
-
 /// The checkpoint to go on from, whose state goes into `info`.
 fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::load(path)?;
@@ -427,6 +355,8 @@ mod tests {
     }
 
     fn plan(out: &Path, settings: Settings) -> Plan {
+        // The nets are so small that handing work to threads costs more than doing it.
+        tch::set_num_threads(1);
         Plan {
             settings,
             architecture: "r2plus1d-edge(width=4,depth=1)".into(),
@@ -539,7 +469,7 @@ mod tests {
         let rate = Settings { lr: 0.0, ..settings(2) };
         assert_eq!(kind(run(plan(dir.path(), rate), data(), &Stop::default()).unwrap_err()), ErrorKind::Usage);
         let epochs = Settings { epochs: Some(2), ..settings(2) };
-        assert_eq!(steps(&epochs, Some(80)).unwrap(), 20);
+        assert_eq!(epochs.all_steps(Some(80)).unwrap(), 20);
         assert_eq!(kind(run(plan(dir.path(), epochs), data(), &Stop::default()).unwrap_err()), ErrorKind::Usage);
         std::fs::write(dir.path().join("file"), "").unwrap();
         let out = plan(&dir.path().join("file"), settings(2));
