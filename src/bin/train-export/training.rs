@@ -250,6 +250,9 @@ fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
         return Err(Error::new(ErrorKind::Usage, message).into());
     }
     (info.step, info.clips, info.seconds, info.best) = (before.step, before.clips, before.seconds, before.best);
+    if !before.recipe.ends_with(&info.recipe) {
+        info.recipe = format!("{} && {}", before.recipe, info.recipe);
+    }
     Ok(checkpoint)
 }
 
@@ -400,11 +403,12 @@ mod tests {
         assert_eq!(begun.step, 0);
         run(plan(dir.path(), settings(5)), Squares::shared(u64::MAX), &Stop::default()).unwrap();
         let before = Checkpoint::load(&dir.path().join(LAST)).unwrap();
-        let go_on = |steps| Plan { resume: true, ..plan(dir.path(), settings(steps)) };
+        let go_on = |steps| Plan { resume: true, recipe: "again".into(), ..plan(dir.path(), settings(steps)) };
         let info = run(go_on(8), Squares::shared(u64::MAX), &Stop::default()).unwrap();
         assert_eq!((info.step, info.clips), (8, 64));
         let after = Checkpoint::load(&dir.path().join(LAST)).unwrap();
         assert_ne!(after.weights(), before.weights());
+        assert_eq!(after.info.recipe, "train-export train && again");
         let rows = history(dir.path());
         assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), [5.0, 8.0]);
         let other = Plan { architecture: "r2plus1d-edge(width=2,depth=1)".into(), ..go_on(9) };
