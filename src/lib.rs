@@ -25,6 +25,7 @@ pub mod model;
 pub mod overlay;
 pub mod pipeline;
 pub mod preprocess;
+pub mod resize;
 pub mod stop;
 pub mod synth;
 pub mod window;

@@ -3,7 +3,8 @@
 //!
 //! A file is resampled by time to a constant rate, so picture n belongs to time n / rate. Pixels are taken as stored:
 //! a sample aspect ratio other than 1:1 is not applied, as the usual data sets and readers do not apply it either. A
-//! network stream is not resampled: each picture counts from when it arrived here.
+//! network stream is not resampled: each picture counts from when it arrived here. Opening connects to it twice, once
+//! to ask for size and rate and once to stay.
 
 use std::fs::File;
 use std::path::Path;

@@ -6,7 +6,7 @@ mod file;
 mod images;
 mod probe;
 mod rate;
-mod synthetic;
+pub mod synthetic;
 mod transform;
 mod uri;
 
@@ -16,6 +16,7 @@ use crate::{Error, ErrorKind, Result};
 
 pub use synthetic::Synthetic;
 pub use transform::{Roi, Rotation, Transform};
+use uri::Address;
 
 /// What a source says of itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,16 +83,54 @@ impl Default for Options {
 /// `Source` when the URI is wrong or what it names cannot be read as pictures, `SourceLost` when a network stream does
 /// not answer, `Usage` when the transform does not fit the picture.
 pub fn open(uri: &str, options: &Options, stop: &Stop) -> Result<Box<dyn Source>> {
-    use uri::Address;
+    if let Some((width, height)) = options.size
+        && (width == 0 || height == 0)
+    {
+        return Err(Error::new(ErrorKind::Usage, format_args!("size {width}x{height} has no pixels")));
+    }
     let source: Box<dyn Source> = match Address::parse(uri)? {
         Address::File(path) => Box::new(file::Video::open_file(uri, &path, options, stop)?),
         Address::Rtsp(url) => Box::new(file::Video::open_rtsp(&url, options, stop)?),
         Address::Images { folder, query } => Box::new(images::Images::open(uri, &folder, query.or(options), stop)?),
         Address::Synthetic { seed, query } => {
-            let uri::Query { size, frame_rate } = query.or(options);
-            let (width, height) = size.unwrap_or((640, 480));
-            Box::new(Synthetic::new(seed, width, height, frame_rate.unwrap_or(30.0), stop.clone()))
+            let query = query.or(options);
+            let (width, height) = query.size.unwrap_or((640, 480));
+            Box::new(Synthetic::new(seed, width, height, query.frame_rate.unwrap_or(30.0), stop.clone()))
         }
     };
     transform::apply(source, options.transform)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_mannequin_opens_as_the_uri_and_the_options_say() {
+        let options = Options {
+            size: Some((96, 64)),
+            transform: Transform { rotation: Rotation::Quarter, ..Transform::default() },
+            ..Options::default()
+        };
+        let mut source = open("synthetic:3?fps=12", &options, &Stop::default()).unwrap();
+        let info = source.info().clone();
+        assert_eq!((info.width, info.height, info.frame_rate), (64, 96, 12.0));
+        let mut frame = Frame::default();
+        assert_eq!(source.next_frame(&mut frame).unwrap(), Captured::Frame);
+        assert_eq!((frame.width(), frame.height()), (64, 96));
+        let info = open("synthetic:", &Options::default(), &Stop::default()).unwrap().info().clone();
+        assert_eq!((info.width, info.height, info.frame_rate), (640, 480, 30.0));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_source_named() {
+        let transform = Transform { roi: "600,0,100,10".parse().ok(), ..Transform::default() };
+        let refused = |options: Options| open("synthetic:1", &options, &Stop::default()).err().unwrap();
+        let error = refused(Options { transform, ..Options::default() });
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("synthetic:1: roi 600,0,100,10 does not lie within the picture of 640x480"));
+        let error = refused(Options { size: Some((0, 5)), ..Options::default() });
+        assert!(error.to_string().contains("size 0x5"), "{error}");
+    }
 }

@@ -168,14 +168,17 @@ fn copy(from: &[u8], walk: &Walk, into: &mut Frame) {
         }
         return;
     }
+    let step = walk.right * 3;
+    let data = into.data_mut();
     for top in (0..height).step_by(BLOCK) {
         for left in (0..width).step_by(BLOCK) {
+            let columns = BLOCK.min(width - left);
             for y in top..(top + BLOCK).min(height) {
-                let columns = left..(left + BLOCK).min(width);
-                let row = &mut into.data_mut()[(y * width + left) * 3..][..columns.len() * 3];
-                for (x, pixel) in columns.zip(row.chunks_exact_mut(3)) {
-                    let start = at(x, y);
+                let mut start = at(left, y);
+                for pixel in data[(y * width + left) * 3..][..columns * 3].chunks_exact_mut(3) {
                     pixel.copy_from_slice(&from[start..start + 3]);
+                    // After the last pixel it may lie outside, but is not used any more.
+                    start = start.wrapping_add_signed(step);
                 }
             }
         }

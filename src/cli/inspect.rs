@@ -3,20 +3,23 @@
 use std::fmt::Write;
 
 use kinora::Result;
+use kinora::engine::{self, Options};
 use kinora::model::manifest::{Activation, Colour, Mode, Resize};
 use kinora::model::{Bundle, Manifest, onnx};
 
 /// Width of the column that names what a line is about.
 const COLUMN: usize = 14;
 
-/// `bundle` in words, several lines.
+/// `bundle` in words, several lines. It is run once, to see that it computes its golden logits.
 ///
 /// # Errors
-/// `Model` when a file of the bundle has become unreadable since it was loaded.
+/// `Model` or `Engine` when the bundle cannot be run or computes something else.
 pub fn describe(bundle: &Bundle) -> Result<String> {
     let manifest = &bundle.manifest;
     let weights = onnx::read_weights(&bundle.onnx())?;
     let parameters: usize = weights.values().map(|tensor| tensor.len()).sum();
+    let engine = engine::open(bundle, &Options::default())?;
+    let deviation = engine::verify(&*engine, bundle)?;
     let mut out = Page(String::new());
     out.line("bundle", format_args!("{} ({}), format {}", manifest.name, bundle.dir.display(), manifest.format));
     out.line("architecture", format_args!("{}, {} parameters", manifest.architecture, thousands(parameters as u64)));
@@ -32,6 +35,7 @@ pub fn describe(bundle: &Bundle) -> Result<String> {
     for measured in &manifest.measured {
         out.line("measured", format_args!("{} {} on {}", measured.figure, measured.value, measured.on));
     }
+    out.line("engine", format_args!("{}, within {deviation:.0e} of the golden logits", engine.name()));
     for file in manifest.sha256.keys() {
         let bytes = std::fs::metadata(bundle.dir.join(file)).map(|found| found.len());
         match bytes {

@@ -111,7 +111,7 @@ fn open_source(args: &RunArgs, stop: &Stop) -> Result<(Box<dyn Source>, Opener),
         transform: Transform { rotation: args.rotate.unwrap_or_default(), mirror: args.mirror, roi: args.roi },
     };
     let stop = stop.clone();
-    let mut open = move || capture::open(&uri, &options, &stop);
+    let open = move || capture::open(&uri, &options, &stop);
     let source = open()?;
     Ok((source, Box::new(open)))
 }

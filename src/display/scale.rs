@@ -3,10 +3,8 @@
 //! Buffers are kept between calls. A picture of the right size is only copied or converted; otherwise the resizer
 //! computes its small tables of weights anew for each picture.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
 use crate::frame::Frame;
+use crate::resize::Resizer;
 use crate::{Error, ErrorKind, Result};
 
 /// A rectangle in pixels.
@@ -108,13 +106,8 @@ impl Scaler {
             return Ok(frame.data());
         }
         self.scaled.resize(area.width as usize * area.height as usize * 3, 0);
-        let internal = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Internal, format_args!("scaling: {e}"));
-        let source = ImageRef::new(frame.width(), frame.height(), frame.data(), PixelType::U8x3);
-        let source = source.map_err(|e| internal(&e))?;
-        let scaled = Image::from_slice_u8(area.width, area.height, &mut self.scaled, PixelType::U8x3);
-        let mut scaled = scaled.map_err(|e| internal(&e))?;
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        self.resizer.resize(&source, &mut scaled, &options).map_err(|e| internal(&e))?;
+        let size = (area.width, area.height);
+        self.resizer.scale(((frame.width(), frame.height()), frame.data()), None, (size, &mut self.scaled))?;
         Ok(&self.scaled)
     }
 }

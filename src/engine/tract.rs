@@ -7,11 +7,12 @@ use std::sync::{Arc, Once};
 use ndarray::ArrayView5;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{
-    DatumExt, InferenceModelExt, IntoRunnable, Tensor, TractResult, TypedModel, TypedRunnableModel, TypedSimpleState,
-    tvec,
+    DatumExt, Fact, InferenceModelExt, IntoRunnable, Tensor, TractError, TractResult, TypedModel, TypedRunnableModel,
+    TypedSimpleState, tvec,
 };
 
 use super::{Engine, Session};
+use crate::model::onnx_check::check_signature;
 use crate::model::{Bundle, onnx};
 use crate::{Error, ErrorKind, Result};
 
@@ -41,7 +42,8 @@ impl Tract {
         let path = bundle.onnx();
         let (clip, classes) = (bundle.manifest.input.clip_shape(), bundle.labels.len());
         let proto = onnx::read(&path)?;
-        let plan = guarded(|| compile(&proto, clip)).map_err(|why| {
+        check_signature(&proto, clip, classes).map_err(|error| error.within(path.display()))?;
+        let plan = guarded(|| compile(&proto, clip, classes)).map_err(|why| {
             let why = format!("{}: tract cannot compile the model: {why}", path.display());
             Error::new(ErrorKind::Engine, why)
         })?;
@@ -95,10 +97,15 @@ impl Session for Stream {
     }
 }
 
-fn compile(proto: &ModelProto, clip: [usize; 5]) -> TractResult<Arc<TypedRunnableModel>> {
+fn compile(proto: &ModelProto, clip: [usize; 5], classes: usize) -> TractResult<Arc<TypedRunnableModel>> {
     let parsed = tract_onnx::onnx().parse(proto, None)?;
     let model = parsed.model.with_input_fact(0, f32::fact(clip).into())?.into_typed()?;
     refuse_large(&model)?;
+    // What a file says of its output need not be what its nodes make.
+    let (output, wanted) = (model.output_fact(0)?, f32::fact([1, classes]));
+    if !output.compatible_with(&wanted) {
+        return Err(TractError::msg(format!("output '{}' is {output:?}, not {wanted:?}", onnx::OUTPUT)));
+    }
     model.into_optimized()?.into_runnable()
 }
 
@@ -112,7 +119,7 @@ fn refuse_large(model: &TypedModel) -> TractResult<()> {
                 });
             if values.is_none_or(|values| values > MAX_VALUES) {
                 let (name, fact) = (&node.name, &output.fact);
-                return Err(tract_onnx::prelude::TractError::msg(format!("node '{name}': {fact:?} is too large")));
+                return Err(TractError::msg(format!("node '{name}': {fact:?} is too large")));
             }
         }
     }

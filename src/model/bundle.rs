@@ -89,23 +89,25 @@ pub fn write(
     let failed = |why: std::io::Error| Error::new(ErrorKind::Output, format_args!("{}: {why}", dir.display()));
     let target = if dir.exists() { dir.canonicalize().map_err(failed)? } else { dir.to_owned() };
     refuse_foreign(&target)?;
-    let parent = match target.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        Some(_) => Path::new("."),
-        None => return Err(failed(std::io::ErrorKind::InvalidInput.into())),
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+        return Err(failed(std::io::ErrorKind::InvalidInput.into()));
     };
-    fs::create_dir_all(parent).map_err(failed)?;
-    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let temporary = parent.join(format!(".{name}.{}.new", std::process::id()));
-    let old = parent.join(format!(".{name}.{}.old", std::process::id()));
+    let beside = |suffix: &str| target.with_file_name(format!(".{}.{suffix}", name.display()));
+    let (temporary, old) = (beside("new"), beside("old"));
+    if !parent.as_os_str().is_empty() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    // What an interrupted run left behind.
+    let _ = fs::remove_dir_all(&temporary);
     let written = fs::create_dir(&temporary)
         .map_err(failed)
         .and_then(|()| fill(&temporary, manifest, labels, graph, weights, golden))
         .and_then(|bundle| swap(&temporary, &target, &old).map(|()| bundle).map_err(failed));
-    if written.is_err() {
+    written.map(|bundle| Bundle { dir: dir.to_owned(), ..bundle }).map_err(|error| {
         let _ = fs::remove_dir_all(&temporary);
-    }
-    written.map(|bundle| Bundle { dir: dir.to_owned(), ..bundle })
+        let place = |path: &Path| path.display().to_string();
+        Error::new(error.kind(), error.to_string().replace(&place(&temporary), &place(dir)))
+    })
 }
 
 /// Only folders that hold nothing but a bundle are replaced.

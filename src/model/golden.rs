@@ -93,3 +93,48 @@ fn floats(tensors: &SafeTensors<'_>, name: &str) -> Result<(Vec<usize>, Vec<f32>
     let (values, _) = tensor.data().as_chunks::<4>();
     Ok((tensor.shape().to_vec(), values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn file(tensors: Vec<(&str, Dtype, Vec<usize>, usize)>) -> Result<Golden> {
+        let data = [0u8; 64];
+        let view = |(name, dtype, shape, bytes)| (name, TensorView::new(dtype, shape, &data[..bytes]).unwrap());
+        let bytes = safetensors::serialize(tensors.into_iter().map(view), None).unwrap();
+        Golden::parse(&bytes)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("golden.safetensors");
+        let mut clip = Array5::from_shape_simple_fn((1, 2, 3, 4, 5), fastrand::f32);
+        clip.swap_axes(3, 4);
+        let golden = Golden { clip, logits_f32: vec![0.25, -1.0] };
+        golden.write(&path).unwrap();
+        assert_eq!(Golden::read(&path).unwrap(), golden);
+        let nowhere = golden.write(&folder.path().join("no/golden.safetensors"));
+        assert!(nowhere.is_err_and(|e| e.kind() == ErrorKind::Output));
+    }
+
+    #[test]
+    fn other_tensors_are_refused() {
+        let clip = || ("clip", Dtype::F32, vec![1, 1, 1, 2, 2], 16);
+        let logits = || ("logits_f32", Dtype::F32, vec![2], 8);
+        file(vec![clip(), logits()]).unwrap();
+        let cases = [
+            (vec![clip()], "'logits_f32' is missing"),
+            (vec![logits()], "'clip' is missing"),
+            (vec![clip(), logits(), ("more", Dtype::F32, vec![1], 4)], "'more' is unknown"),
+            (vec![("clip", Dtype::F16, vec![1, 1, 1, 2, 2], 8), logits()], "not F32"),
+            (vec![("clip", Dtype::F32, vec![1, 1, 4], 16), logits()], "[1, 1, 4] is not [1, C, T, H, W]"),
+            (vec![clip(), ("logits_f32", Dtype::F32, vec![1, 2], 8)], "[1, 2] is not [K]"),
+        ];
+        for (tensors, reason) in cases {
+            let error = file(tensors).unwrap_err().to_string();
+            assert!(error.contains(reason), "{reason}: {error}");
+        }
+    }
+}

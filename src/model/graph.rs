@@ -246,17 +246,19 @@ impl Graph {
         self.nodes.iter().flat_map(|node| self.node_parameters(node)).collect()
     }
 
-    /// Multiply-accumulates of one clip in convolutions and dense layers.
-    pub fn macs(&self) -> u64 {
-        let of = |node: &Node| -> u64 {
-            let per_output: usize = match &node.op {
-                Op::Conv(conv) => conv.kernel.iter().product::<usize>() * self.node(node.inputs[0]).shape[0],
-                Op::Dense { .. } => self.node(node.inputs[0]).shape[0],
-                _ => 0,
-            };
-            (node.shape.iter().product::<usize>() * per_output) as u64
+    /// Multiply-accumulates of one clip in `node`: a convolution's or a dense layer's, else none.
+    pub fn node_macs(&self, node: &Node) -> u64 {
+        let per_output: usize = match &node.op {
+            Op::Conv(conv) => conv.kernel.iter().product::<usize>() * self.node(node.inputs[0]).shape[0],
+            Op::Dense { .. } => self.node(node.inputs[0]).shape[0],
+            _ => 0,
         };
-        self.nodes.iter().map(of).sum()
+        (node.shape.iter().product::<usize>() * per_output) as u64
+    }
+
+    /// Multiply-accumulates of one clip in all nodes.
+    pub fn macs(&self) -> u64 {
+        self.nodes.iter().map(|node| self.node_macs(node)).sum()
     }
 
     /// Checks that `weights` holds every parameter in its shape, finite, and nothing else.

@@ -48,7 +48,7 @@ pub(crate) fn read(path: &Path) -> Result<ModelProto> {
     decode(&bytes).map_err(|error| error.within(path.display()))
 }
 
-fn decode(bytes: &[u8]) -> Result<ModelProto> {
+pub(super) fn decode(bytes: &[u8]) -> Result<ModelProto> {
     let refuse = |why: &str| Error::new(ErrorKind::Model, format_args!("{why}: export the bundle again"));
     if bytes.is_empty() {
         return Err(refuse("the file is empty"));
@@ -80,7 +80,7 @@ fn array(tensor: &TensorProto) -> Result<ArrayD<f32>> {
         .map_err(|why| Error::new(ErrorKind::Model, format_args!("initialiser '{}': {why}", tensor.name)))
 }
 
-fn encode(graph: &Graph, weights: &Weights) -> Result<Vec<u8>> {
+pub(super) fn encode(graph: &Graph, weights: &Weights) -> Result<Vec<u8>> {
     graph.check(weights)?;
     let output = graph.output();
     if output.op == Op::Input || output.shape.len() != 1 {
@@ -203,4 +203,97 @@ fn value_info(name: &str, shape: &[usize]) -> ValueInfoProto {
     let tensor = type_proto::Tensor { elem_type: DataType::Float as i32, shape: Some(shape) };
     let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() });
     ValueInfoProto { name: name.into(), r#type, ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::graph::Conv;
+
+    /// A graph of every operation, and weights that differ in each place.
+    fn model() -> (Graph, Weights) {
+        let (mut graph, clip) = Graph::new([2, 3, 8, 8]);
+        let conv =
+            Conv { channels: 2, kernel: [2, 3, 3], stride: [1, 1, 1], pad: [(1, 0), (1, 1), (1, 1)], bias: true };
+        let x = graph.push("conv", Op::Conv(conv), &[clip]).unwrap();
+        let x = graph.push("norm", Op::BatchNorm { eps: 1e-5 }, &[x]).unwrap();
+        let x = graph.push("relu", Op::Relu, &[x]).unwrap();
+        let x = graph.push("sum", Op::Add, &[x, clip]).unwrap();
+        let x = graph.push("pool", Op::AvgPool { kernel: [1, 2, 2] }, &[x]).unwrap();
+        let x = graph.push("mean", Op::GlobalAverage, &[x]).unwrap();
+        graph.push("head", Op::Dense { features: 4 }, &[x]).unwrap();
+        let mut next = 0.0;
+        let mut count = || {
+            next += 0.125;
+            next
+        };
+        let tensor = |shape: &[usize]| ArrayD::from_shape_simple_fn(IxDyn(shape), &mut count);
+        let shapes: Vec<_> = graph.parameters().into_iter().map(|p| (p.name, p.shape)).collect();
+        let mut tensor = tensor;
+        let weights = shapes.into_iter().map(|(name, shape)| (name, tensor(&shape))).collect();
+        (graph, weights)
+    }
+
+    #[test]
+    fn nodes_and_attributes_are_those_of_the_graph() {
+        let (graph, weights) = model();
+        let model = decode(&encode(&graph, &weights).unwrap()).unwrap();
+        let nodes = &model.graph.as_ref().unwrap().node;
+        let names: Vec<_> = nodes.iter().map(|node| (node.name.as_str(), node.op_type.as_str())).collect();
+        let wanted = [
+            ("conv", "Conv"),
+            ("norm", "BatchNormalization"),
+            ("relu", "Relu"),
+            ("sum", "Add"),
+            ("pool", "AveragePool"),
+            ("mean.pool", "GlobalAveragePool"),
+            ("mean", "Flatten"),
+            ("head", "Gemm"),
+        ];
+        assert_eq!(names, wanted);
+        assert_eq!(nodes[0].input, ["clip", "conv.weight", "conv.bias"]);
+        assert_eq!(nodes[0].attribute[2].ints, [1, 1, 1, 0, 1, 1], "begins, then ends");
+        let norm = ["conv", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"];
+        assert_eq!(nodes[1].input, norm);
+        assert_eq!(nodes[7].output, ["logits"]);
+        assert_eq!(weights_of(&model).unwrap(), weights);
+    }
+
+    #[test]
+    fn graphs_that_are_no_model_are_refused() {
+        let (mut graph, clip) = Graph::new([1, 1, 8, 8]);
+        assert!(encode(&graph, &Weights::new()).is_err_and(|e| e.to_string().contains("[K]")));
+        graph.push("logits", Op::Relu, &[clip]).unwrap();
+        let x = graph.push("relu", Op::Relu, &[clip]).unwrap();
+        graph.push("mean", Op::GlobalAverage, &[x]).unwrap();
+        assert!(encode(&graph, &Weights::new()).is_err_and(|e| e.to_string().contains("'logits'")));
+    }
+
+    #[test]
+    fn a_file_is_written_whole_or_not_at_all() {
+        let (graph, weights) = model();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        write(&graph, &weights, &path).unwrap();
+        let first = std::fs::read(&path).unwrap();
+        write(&graph, &weights, &path).unwrap();
+        assert_eq!(first, std::fs::read(&path).unwrap());
+        assert_eq!(read_weights(&path).unwrap(), weights);
+        let blocked = folder.path().join("folder");
+        std::fs::create_dir_all(blocked.join("something")).unwrap();
+        for path in [blocked, folder.path().join("nowhere/model.onnx"), path.join("model.onnx")] {
+            let error = write(&graph, &weights, &path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Output, "{error}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file was left behind");
+    }
+
+    #[test]
+    fn float_data_is_read_as_well() {
+        let mut tensor = float_tensor("x", &ArrayD::from_elem(IxDyn(&[2, 1]), 1.5));
+        tensor.raw_data.clear();
+        tensor.float_data = vec![0.5, -2.0];
+        assert_eq!(array(&tensor).unwrap(), ndarray::arr2(&[[0.5f32], [-2.0]]).into_dyn());
+    }
 }

@@ -138,3 +138,100 @@ fn fixed(dim: &tract_onnx::pb::tensor_shape_proto::Dimension) -> Option<i64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::graph::{Graph, Op, Weights};
+    use crate::model::onnx;
+    use ndarray::{ArrayD, IxDyn};
+    use tract_onnx::pb::{StringStringEntryProto, tensor_proto::Segment};
+
+    fn model() -> ModelProto {
+        let (mut graph, clip) = Graph::new([2, 3, 8, 8]);
+        let x = graph.push("pool", Op::AvgPool { kernel: [1, 2, 2] }, &[clip]).unwrap();
+        let x = graph.push("mean", Op::GlobalAverage, &[x]).unwrap();
+        graph.push("head", Op::Dense { features: 4 }, &[x]).unwrap();
+        let parameters = graph.parameters();
+        let weights: Weights = parameters.iter().map(|p| (p.name.clone(), ArrayD::ones(IxDyn(&p.shape)))).collect();
+        onnx::decode(&onnx::encode(&graph, &weights).unwrap()).unwrap()
+    }
+
+    fn tensor(model: &mut ModelProto) -> &mut TensorProto {
+        &mut graph(model).initializer[0]
+    }
+
+    fn graph(model: &mut ModelProto) -> &mut GraphProto {
+        model.graph.as_mut().unwrap()
+    }
+
+    /// What is done to a good model, and a part of the reason it is then refused for.
+    type Case = (fn(&mut ModelProto), &'static str);
+
+    #[test]
+    fn inconsistent_models_are_refused() {
+        let cases: [Case; 18] = [
+            (|m| m.graph = None, "no graph"),
+            (|m| m.opset_import.clear(), "operator set"),
+            (|m| m.ir_version = 0, "operator set"),
+            (|m| graph(m).sparse_initializer.push(Default::default()), "sparse"),
+            (|m| tensor(m).name.clear(), "empty or taken"),
+            (|m| tensor(m).name = "head.bias".into(), "empty or taken"),
+            (|m| tensor(m).name = "other".into(), "node 'head': its input 'head.weight'"),
+            (|m| tensor(m).dims[0] = -4, "'head.weight': shape [-4, 2]"),
+            (|m| tensor(m).dims = vec![i64::MAX, i64::MAX], "impossible"),
+            (|m| tensor(m).dims = vec![1 << 62, 2], "size of its shape"),
+            (|m| tensor(m).dims[0] = 5, "size of its shape"),
+            (|m| tensor(m).raw_data.truncate(7), "size of its shape"),
+            (|m| tensor(m).raw_data.clear(), "size of its shape"),
+            (|m| tensor(m).segment = Some(Segment { begin: 0, end: 1 }), "size of its shape"),
+            (|m| tensor(m).data_type = DataType::Double as i32, "data type 11"),
+            (|m| tensor(m).external_data.push(StringStringEntryProto::default()), "another file"),
+            (|m| tensor(m).data_location = Some(DataLocation::External as i32), "another file"),
+            (|m| graph(m).node[0].attribute[0].ints[1] = 1 << 40, "node 'pool': kernel_shape"),
+        ];
+        check(&model()).unwrap();
+        for (spoil, reason) in cases {
+            let mut model = model();
+            spoil(&mut model);
+            let error = check(&model).unwrap_err();
+            assert!(error.kind() == ErrorKind::Model && error.to_string().contains(reason), "{reason}: {error}");
+        }
+    }
+
+    #[test]
+    fn values_are_made_once_and_before_they_are_read() {
+        let cases: [Case; 3] = [
+            (|m| graph(m).node.swap(0, 1), "node 'mean.pool': its input 'pool'"),
+            (|m| graph(m).node[1].output[0] = "pool".into(), "'pool' is made twice"),
+            (|m| graph(m).output[0].name = "scores".into(), "output 'scores'"),
+        ];
+        for (spoil, reason) in cases {
+            let mut model = model();
+            spoil(&mut model);
+            let error = check(&model).unwrap_err().to_string();
+            assert!(error.contains(reason), "{reason}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_signature_is_clip_to_logits() {
+        let shape = [1, 2, 3, 8, 8];
+        check_signature(&model(), shape, 4).unwrap();
+        let wrong = |spoil: fn(&mut ModelProto), shape, classes| {
+            let mut model = model();
+            spoil(&mut model);
+            check_signature(&model, shape, classes).unwrap_err().to_string()
+        };
+        assert!(wrong(|_| {}, [1, 2, 3, 8, 9], 4).contains("input 'clip' is [1, 2, 3, 8, 8]"));
+        assert!(wrong(|_| {}, shape, 5).contains("output 'logits' is [1, 4]"));
+        assert!(wrong(|m| graph(m).input[0].name = "x".into(), shape, 4).contains("the input is named 'x'"));
+        assert!(wrong(|m| graph(m).output.clear(), shape, 4).contains("one output, 'logits', wanted"));
+        assert!(wrong(|m| graph(m).output[0].r#type = None, shape, 4).contains("no type"));
+        let half: fn(&mut ModelProto) = |m| match graph(m).input[0].r#type.as_mut().unwrap().value.as_mut().unwrap() {
+            type_proto::Value::TensorType(tensor) => tensor.elem_type = DataType::Float16 as i32,
+        };
+        assert!(wrong(half, shape, 4).contains("not f32"));
+    }
+}

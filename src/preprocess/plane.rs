@@ -1,10 +1,8 @@
 //! One picture to one plane `[C, H, W]`: cut, resize, difference, normalise.
 
-use fast_image_resize::images::{CroppedImageMut, Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
 use crate::frame::Frame;
 use crate::model::manifest::{Colour, Input, Resize};
+use crate::resize::Resizer;
 use crate::{Error, ErrorKind, Result};
 
 /// Prepares sampled frames as a manifest's `[input]` says.
@@ -20,7 +18,10 @@ pub struct Preprocessor {
     /// `plane = v * scale + offset` for each channel.
     affine: Vec<(f32, f32)>,
     resizer: Resizer,
-    small: Image<'static>,
+    /// The picture at the model's size, RGB8.
+    small: Vec<u8>,
+    /// Of [`Resize::Pad`]: the part of `small` that the picture fills.
+    fitted: Vec<u8>,
     previous: Option<Vec<u8>>,
 }
 
@@ -39,8 +40,9 @@ impl Preprocessor {
             width,
             height,
             affine,
-            resizer: Resizer::new(),
-            small: Image::new(width, height, PixelType::U8x3),
+            resizer: Resizer::default(),
+            small: vec![0; width as usize * height as usize * 3],
+            fitted: Vec::new(),
             previous: None,
         }
     }
@@ -64,7 +66,7 @@ impl Preprocessor {
             return Err(internal(format_args!("{} values wanted, {} given", self.plane_len(), plane.len())));
         }
         self.shrink(frame)?;
-        let now = self.small.buffer();
+        let now = &self.small;
         let pixels = plane.len() / self.colour.channels();
         match self.colour {
             Colour::Rgb => {
@@ -83,7 +85,7 @@ impl Preprocessor {
             }
             Colour::Motion => {
                 let Some(previous) = &mut self.previous else {
-                    self.previous = Some(now.to_vec());
+                    self.previous = Some(now.clone());
                     return Ok(false);
                 };
                 for (c, (out, &(scale, offset))) in plane.chunks_exact_mut(pixels).zip(&self.affine).enumerate() {
@@ -103,25 +105,30 @@ impl Preprocessor {
         if w == 0 || h == 0 {
             return Err(Error::new(ErrorKind::Source, format_args!("a picture of {w}x{h} pixels cannot be used")));
         }
-        let source = ImageRef::new(w, h, frame.data(), PixelType::U8x3).map_err(internal)?;
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        let source = ((w, h), frame.data());
         let (w, h, to_w, to_h) = (f64::from(w), f64::from(h), f64::from(self.width), f64::from(self.height));
+        let whole = (self.width, self.height);
         match self.resize {
-            Resize::Stretch => self.resizer.resize(&source, &mut self.small, &options).map_err(internal),
+            Resize::Stretch => self.resizer.scale(source, None, (whole, &mut self.small)),
             Resize::Crop => {
                 let scale = (w / to_w).min(h / to_h);
                 let (cut_w, cut_h) = (to_w * scale, to_h * scale);
-                let options = options.crop((w - cut_w) / 2.0, (h - cut_h) / 2.0, cut_w, cut_h);
-                self.resizer.resize(&source, &mut self.small, &options).map_err(internal)
+                let cut = [(w - cut_w) / 2.0, (h - cut_h) / 2.0, cut_w, cut_h];
+                self.resizer.scale(source, Some(cut), (whole, &mut self.small))
             }
             Resize::Pad => {
                 let scale = (to_w / w).min(to_h / h);
                 let fit_w = ((w * scale).round() as u32).clamp(1, self.width);
                 let fit_h = ((h * scale).round() as u32).clamp(1, self.height);
-                self.small.buffer_mut().fill(0);
-                let (left, top) = ((self.width - fit_w) / 2, (self.height - fit_h) / 2);
-                let mut inside = CroppedImageMut::new(&mut self.small, left, top, fit_w, fit_h).map_err(internal)?;
-                self.resizer.resize(&source, &mut inside, &options).map_err(internal)
+                self.fitted.resize(fit_w as usize * fit_h as usize * 3, 0);
+                self.resizer.scale(source, None, ((fit_w, fit_h), &mut self.fitted))?;
+                self.small.fill(0);
+                let (left, top) = (((self.width - fit_w) / 2) as usize, ((self.height - fit_h) / 2) as usize);
+                let rows = self.small.chunks_exact_mut(self.width as usize * 3).skip(top);
+                for (row, picture) in rows.zip(self.fitted.chunks_exact(fit_w as usize * 3)) {
+                    row[left * 3..][..picture.len()].copy_from_slice(picture);
+                }
+                Ok(())
             }
         }
     }

@@ -270,12 +270,13 @@ impl Canvas {
     pub(crate) fn sense(&self, backdrop: &Backdrop, t_s: f32, pixels: &mut [u8]) {
         let mut dice = Dice::new(backdrop.seed, u64::from(t_s.to_bits()));
         let slow = backdrop.drift * (0.9 * t_s + (backdrop.seed & 7) as f32).sin();
-        let gain = 256.0 * (1.0 + backdrop.flicker * dice.normal() + slow);
-        let gain = gain.round().clamp(0.0, 511.0) as u32;
-        let brighter = |p: u8| ((u32::from(p) * gain) >> 8).min(255) as u8;
+        let gain = 256.0 * (backdrop.flicker * dice.normal() + slow);
+        // In 16 bits, so that many pixels are done at once.
+        let gain = gain.round().clamp(-127.0, 127.0) as i16;
+        let brighter = |p: u8| i16::from(p) + ((i16::from(p) * gain) >> 8);
         if self.noise.is_empty() {
-            if gain != 256 {
-                pixels.iter_mut().for_each(|p| *p = brighter(*p));
+            if gain != 0 {
+                pixels.iter_mut().for_each(|p| *p = brighter(*p).clamp(0, 255) as u8);
             }
             return;
         }
@@ -284,12 +285,8 @@ impl Canvas {
         for line in pixels.chunks_exact_mut(row.max(1)) {
             word = mix(word);
             let from = word as usize % NOISE_ROOM;
-            let noise = &self.noise[from..from + row];
-            if gain == 256 {
-                line.iter_mut().zip(noise).for_each(|(p, n)| *p = p.saturating_add_signed(*n));
-            } else {
-                line.iter_mut().zip(noise).for_each(|(p, n)| *p = brighter(*p).saturating_add_signed(*n));
-            }
+            let noise = self.noise[from..from + row].iter();
+            line.iter_mut().zip(noise).for_each(|(p, n)| *p = (brighter(*p) + i16::from(*n)).clamp(0, 255) as u8);
         }
     }
 

@@ -205,7 +205,7 @@ impl Skeleton {
         let side = |s: &Side| {
             let foot = s.heel.y.min(s.toe.y) - sole;
             let rest = s.elbow.y.min(s.wrist.y).min(s.hand.y).min(s.knee.y) - 1.2 * sole;
-            foot.min(rest)
+            foot.min(rest).min(s.shoulder.y - 1.5 * sole).min(s.hip.y - 2.0 * sole)
         };
         let middle = self.pelvis.y.min(self.neck.y).min(self.head.y) - trunk;
         middle.min(side(&self.sides[0])).min(side(&self.sides[1]))

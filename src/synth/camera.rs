@@ -55,7 +55,7 @@ impl Camera {
         let aim = if framing == Framing::Upper { 1.06 - 0.5 / share } else { 0.5 } * height;
         let room = if framing == Framing::Upper { 0.09 } else { 0.45 * (1.0 - share) };
         let level = dice.between(0.35, 1.25) * height;
-        let pitch = ((level - aim) / distance).atan();
+        let pitch = ((level - aim) / distance).atan().clamp(-0.2, 0.3);
         let (s, c) = pitch.sin_cos();
         let roll = if dice.chance(0.5) { 0.02 * dice.normal() } else { 0.0 };
         Self {

@@ -253,14 +253,19 @@ pub(crate) fn fall(cast: &mut Cast) -> Track {
     track.to(pace * cast.dice.between(0.2, 0.5), bent(lean(cast.lively(base, 1.5), sway), 0.1));
     let (up, fore) = (flail, cast.aim((0.6, 0.3, 0.6), 0.3));
     track.to(0.32 * pace, bent(lean(cast.lively(base, 1.0).arms(up, fore), 0.3), buckle));
-    let fore = cast.aim((0.6, 0.2, 0.7), 0.3);
+    // Hands break a fall to the side ahead of the body, other falls at its sides.
+    let brace = if roll.abs() > 1.0 { (0.15, -0.1, 0.9) } else { (0.9, 0.1, 0.25 * pitch.signum()) };
+    let (up, fore) = (cast.aim(brace, 0.12), cast.aim((brace.0, brace.1 + 0.3, brace.2), 0.15));
     track.to(0.3 * pace, bent(lean(cast.lively(base, 1.0).arms(up, fore), 0.85), 0.9 * buckle));
     let mut lying = lean(base, 1.0);
     for side in 0..2 {
         let level = cast.dice.between(-0.6, 0.5);
-        let upper = cast.aim((0.7, level, 0.25), 0.15);
-        let knee = cast.dice.between(0.0, 0.35);
-        lying = lying.arm(side, upper, cast.aim((0.5, 0.2, 0.3), 0.3)).foot(side, v3(0.05, knee, 0.0), 0.6);
+        // Nothing of a lying body may press far into the floor: it would carry the body.
+        let below = roll * sign(side) > 0.5;
+        let arm = if roll.abs() < 1.0 { (0.8, level, 0.0) } else { (0.02, if below { 0.5 } else { -0.3 }, 0.7) };
+        let knee = if pitch > 1.0 { 0.0 } else { cast.dice.between(0.0, 0.35) };
+        let (upper, fore) = (cast.aim(arm, 0.06), cast.aim((0.7 * arm.0, 0.3 + level, 0.5 * arm.2), 0.08));
+        lying = lying.arm(side, upper, fore).foot(side, v3(0.0, knee, 0.0), if pitch > 1.0 { 1.3 } else { 0.6 });
     }
     track.to(0.18 * pace, lean(bent(lying, 0.05), 0.0).plus(HEAD_PITCH, 0.2));
     track.to(0.35, cast.lively(lying, 0.6));

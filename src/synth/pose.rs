@@ -124,9 +124,26 @@ impl Track {
         self.keys.last().map_or_else(Pose::standing, |key| key.1)
     }
 
-    /// Reaches `pose` within `seconds` after the last key.
+    /// Reaches `pose` within `seconds` after the last key. Bones that turn far go round at the front and outside of the
+    /// body: a straight line between nearly opposite directions would flip them.
     pub(crate) fn to(&mut self, seconds: f32, pose: Pose) {
-        self.keys.push((self.duration() + seconds.max(0.02), pose));
+        let (start_s, seconds, last) = (self.duration(), seconds.max(0.02), self.last());
+        let mut middle = last;
+        middle.0.iter_mut().zip(pose.0).for_each(|(value, end)| *value = 0.5 * (*value + end));
+        let mut flips = false;
+        for side in 0..2 {
+            let (from, to) = (last.arm_directions(side), pose.arm_directions(side));
+            let mut between = |a: Vec3, b: Vec3| {
+                let far = a.dot(b) < -0.2;
+                flips |= far;
+                if far { ((a + b) * 0.5 + v3(0.35, 0.0, 0.6)).unit() } else { (a + b).unit() }
+            };
+            middle = middle.arm(side, between(from.0, to.0), between(from.1, to.1));
+        }
+        if flips {
+            self.keys.push((start_s + 0.5 * seconds, middle));
+        }
+        self.keys.push((start_s + seconds, pose));
     }
 
     /// Stays where it is.

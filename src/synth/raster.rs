@@ -132,10 +132,10 @@ impl Span {
             if square >= outer * outer {
                 continue;
             }
-            let distance = square.sqrt();
-            let cover = (outer - distance).min(1.0);
+            let inner = (radius - 0.5).max(0.0);
+            let cover = if square <= inner * inner { 1.0 } else { (outer - square.sqrt()).min(1.0) };
             let inverse = 1.0 / radius.max(0.3);
-            let facing = (1.0 - (distance * inverse).min(1.0).powi(2)).max(0.0).sqrt();
+            let facing = (1.0 - square * inverse * inverse).max(0.0).sqrt();
             let z = limb.from[3] + z_slope * t - limb.bulge * facing;
             if z >= *depth {
                 continue;
@@ -146,6 +146,10 @@ impl Span {
             let (nx, ny) = (aside * -self.dy + beyond * self.dx, aside * self.dx + beyond * self.dy);
             let lit = ((nx * lx + ny * ly) * inverse + facing * lz).max(0.0);
             let shade = (light.ambient + diffuse * lit) * limb.pattern.at(t, aside * inverse);
+            if cover >= 1.0 {
+                pixel.iter_mut().zip(limb.color).for_each(|(value, color)| *value = (color * shade) as u8);
+                continue;
+            }
             for (value, color) in pixel.iter_mut().zip(limb.color) {
                 let old = f32::from(*value);
                 *value = (old + ((color * shade).min(255.0) - old) * cover) as u8;

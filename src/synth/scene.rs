@@ -1,5 +1,7 @@
 //! A mannequin, its place, its camera and its script, joined: what is to be seen at a time.
 
+use std::f32::consts::TAU;
+
 use super::appearance::{Dresser, Look};
 use super::backdrop::{Backdrop, Canvas};
 use super::body::Skeleton;
@@ -70,6 +72,18 @@ impl Take {
         let (pose, root, lift) = act.at(t_s.clamp(act.segment.start_s, act.segment.end_s));
         self.stage.body.solve(&self.sway.over(pose, t_s), &root, lift)
     }
+
+    /// Puts body and furniture before the camera.
+    fn dress(&self, skeleton: &Skeleton, dresser: &mut Dresser) {
+        let body = &self.stage.body;
+        if self.stage.chair {
+            let axes = Axes::WORLD.yaw(self.stage.facing);
+            let place = axes.front * (-SEAT_BEHIND * body.leg() - 0.02);
+            let seat = body.hip_height() - SEAT_DROP * body.leg() - 0.055 * body.height * body.breadth - 0.03;
+            dresser.chair(&self.look, &axes, place, seat.max(0.1));
+        }
+        dresser.dress(body, &self.look, skeleton);
+    }
 }
 
 /// Breathing, balance and tremor: a body is never quite still.
@@ -90,7 +104,7 @@ impl Sway {
     }
 
     fn over(&self, pose: Pose, t_s: f32) -> Pose {
-        let wave = |i: usize, hz: f32| (6.28 * hz * (1.0 + 0.05 * i as f32) * t_s + self.phases[i]).sin() * self.amount;
+        let wave = |i: usize, hz: f32| (TAU * hz * (1.0 + 0.05 * i as f32) * t_s + self.phases[i]).sin() * self.amount;
         let shake = |i: usize| {
             let p = self.phases[i];
             self.tremor
@@ -187,17 +201,32 @@ impl Scene {
             }
         }
         limbs.clear();
-        let mut dresser = Dresser { camera, size: (width, height), shift, limbs };
-        if now.stage.chair {
-            let (body, axes) = (&now.stage.body, Axes::WORLD.yaw(now.stage.facing));
-            let place = axes.front * (-SEAT_BEHIND * body.leg() - 0.02);
-            let seat = body.hip_height() - SEAT_DROP * body.leg() - 0.055 * body.height * body.breadth - 0.03;
-            dresser.chair(&now.look, &axes, place, seat.max(0.1));
-        }
-        dresser.dress(&now.stage.body, &now.look, &skeleton);
+        now.dress(&skeleton, &mut Dresser { camera, size: (width, height), shift, limbs });
         limbs.sort_unstable_by(|a, b| (b.from[3] + b.to[3]).total_cmp(&(a.from[3] + a.to[3])));
         raster.begin(size.0, size.1);
         limbs.iter().for_each(|limb| raster.draw(limb, &now.light, pixels));
         canvas.sense(&now.backdrop, t_s, pixels);
+    }
+}
+
+#[cfg(test)]
+impl Scene {
+    /// The joints at `t_s`.
+    pub(crate) fn skeleton(&self, t_s: f32) -> Skeleton {
+        self.now.skeleton(t_s)
+    }
+
+    /// Where the wrists are seen at `t_s` in a picture of the given size.
+    pub(crate) fn wrists(&self, t_s: f32, size: (f32, f32)) -> [(f32, f32); 2] {
+        let skeleton = self.skeleton(t_s);
+        skeleton.sides.map(|side| {
+            let at = self.now.stage.camera.project(side.wrist, size, (0.0, 0.0));
+            at.map_or((0.0, 0.0), |at| (at.x, at.y))
+        })
+    }
+
+    /// Height of the lower sole above the floor at `t_s`.
+    pub(crate) fn sole_height(&self, t_s: f32) -> f32 {
+        self.skeleton(t_s).sole_height(&self.now.stage.body)
     }
 }

@@ -27,3 +27,196 @@ fn sheets() {
         sheet.save(folder.join(format!("{}.png", motion.label()))).unwrap();
     }
 }
+
+/// Mean absolute difference of pictures a tenth of a second apart, over a stretch of a scene.
+fn liveliness(scene: &mut Scene, (start_s, end_s): (f32, f32)) -> f64 {
+    let (mut before, mut after) = (Frame::new(120, 90), Frame::new(120, 90));
+    let (mut sum, mut count) = (0, 0);
+    let mut t = start_s;
+    scene.render(t, &mut before);
+    while t + 0.1 < end_s {
+        t += 0.1;
+        scene.render(t, &mut after);
+        sum += before
+            .data()
+            .iter()
+            .zip(after.data())
+            .map(|(a, b)| u64::from(a.abs_diff(*b).saturating_sub(20)))
+            .sum::<u64>();
+        count += before.data().len();
+        std::mem::swap(&mut before, &mut after);
+    }
+    sum as f64 / count.max(1) as f64
+}
+
+#[test]
+fn every_motion_moves_far_more_than_nothing() {
+    let mean = |motion: Motion| {
+        let one = |seed: u64| {
+            let mut scene = Scene::clip(seed, motion);
+            let subject = scene.subject();
+            liveliness(&mut scene, (subject.start_s, subject.end_s))
+        };
+        (0..12).map(one).sum::<f64>() / 12.0
+    };
+    let nothing = mean(Motion::Nothing);
+    for motion in &Motion::ALL[1..] {
+        let moving = mean(*motion);
+        assert!(moving > 1.7 * nothing, "{}: {moving:.4}, nothing: {nothing:.4}", motion.label());
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_picture_in_any_order_of_times() {
+    let picture = |scene: &mut Scene, t_s: f32| {
+        let mut frame = Frame::new(80, 60);
+        scene.render(t_s, &mut frame);
+        frame.data().to_vec()
+    };
+    for motion in [Motion::Wave, Motion::Walk, Motion::Fall] {
+        let (mut a, mut b) = (Scene::clip(9, motion), Scene::clip(9, motion));
+        picture(&mut b, 0.4);
+        assert_eq!(picture(&mut a, 2.1), picture(&mut b, 2.1));
+        assert_ne!(picture(&mut a, 2.1), picture(&mut Scene::clip(10, motion), 2.1));
+    }
+    let (mut a, mut b) = (Scene::live(3), Scene::live(3));
+    picture(&mut b, 150.0);
+    assert_eq!(picture(&mut a, 7.3), picture(&mut b, 7.3));
+    assert_eq!(picture(&mut a, 95.0), picture(&mut b, 95.0));
+}
+
+#[test]
+fn segments_follow_one_another_and_are_the_truth() {
+    let mut frame = Frame::new(8, 6);
+    for seed in 0..6 {
+        let mut scene = Scene::live(seed);
+        let mut before = scene.segment_at(0.0);
+        assert_eq!(before.start_s, 0.0);
+        while before.end_s < 300.0 {
+            let next = scene.segment_at(before.end_s);
+            assert_eq!(next.start_s, before.end_s);
+            assert!(next.end_s > next.start_s + 0.05 && next.end_s - next.start_s < 15.0, "{next:?}");
+            assert!(next.motion != Motion::StandUp || before.motion != Motion::SitDown, "no rest on the chair");
+            before = next;
+        }
+        for motion in Motion::ALL {
+            let mut scene = Scene::clip(seed, motion);
+            let subject = scene.subject();
+            assert_eq!(subject.motion, motion);
+            assert!(subject.start_s >= 0.7 && subject.end_s > subject.start_s + 0.9, "{subject:?}");
+            assert_eq!(scene.segment_at(subject.end_s + 1.5).motion, Motion::Nothing);
+            for share in [0.01, 0.5, 0.99] {
+                scene.render(subject.start_s + share * (subject.end_s - subject.start_s), &mut frame);
+                assert_eq!(frame.truth, Some(motion.label()));
+            }
+        }
+    }
+}
+
+#[test]
+fn live_scenes_show_every_motion() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..4 {
+        let mut scene = Scene::live(seed);
+        let mut t = 0.0;
+        while t < 600.0 {
+            let segment = scene.segment_at(t);
+            seen.insert(segment.motion);
+            t = segment.end_s;
+        }
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), Motion::ALL);
+}
+
+#[test]
+fn labels_lead_back_to_motions() {
+    for motion in Motion::ALL {
+        assert_eq!(Motion::from_label(motion.label()), Some(motion));
+    }
+    assert_eq!(Motion::from_label("juggle"), None);
+}
+
+#[test]
+fn a_swipe_goes_where_its_name_says() {
+    for (motion, way) in [(Motion::SwipeLeft, -1.0), (Motion::SwipeRight, 1.0)] {
+        for seed in 0..60 {
+            let scene = Scene::clip(seed, motion);
+            let subject = scene.subject();
+            let places: Vec<_> = (0..60)
+                .map(|i| subject.start_s + (subject.end_s - subject.start_s) * i as f32 / 59.0)
+                .map(|t| scene.wrists(t, (400.0, 300.0)))
+                .collect();
+            // The hand that swipes is the one that gets about more; it counts while it is raised.
+            let spread = |side: usize| {
+                let x = || places.iter().map(|p| p[side].0);
+                x().fold(f32::MIN, f32::max) - x().fold(f32::MAX, f32::min)
+            };
+            let side = usize::from(spread(1) > spread(0));
+            let rest = places[0][side].1;
+            let top = places.iter().map(|p| p[side].1).fold(f32::MAX, f32::min);
+            let raised: Vec<f32> =
+                places.iter().filter(|p| p[side].1 < rest + 0.55 * (top - rest)).map(|p| p[side].0).collect();
+            let gone = (raised[raised.len() - 1] - raised[0]) * way;
+            assert!(gone > 0.15 * (rest - top), "seed {seed} {}: {gone} of {}", motion.label(), rest - top);
+        }
+    }
+}
+
+#[test]
+fn jumps_leave_the_floor_and_squats_do_not() {
+    for seed in 0..20 {
+        for (motion, leaves) in [(Motion::Jump, true), (Motion::Squat, false), (Motion::Wave, false)] {
+            let scene = Scene::clip(seed, motion);
+            let subject = scene.subject();
+            let steps = (0..200).map(|i| subject.start_s + (subject.end_s - subject.start_s) * i as f32 / 199.0);
+            let heights: Vec<f32> = steps.map(|t| scene.sole_height(t)).collect();
+            let highest = heights.iter().copied().fold(f32::MIN, f32::max);
+            let lowest = heights.iter().copied().fold(f32::MAX, f32::min);
+            assert!(lowest > -0.03, "seed {seed} {}: {lowest} below the floor", motion.label());
+            assert_eq!(highest > 0.08, leaves, "seed {seed} {}: {highest}", motion.label());
+        }
+    }
+}
+
+#[test]
+fn bodies_stay_above_the_floor_and_move_without_jumps() {
+    for motion in Motion::ALL {
+        for seed in 0..12 {
+            let mut scene = Scene::clip(seed, motion);
+            let end = scene.subject().end_s + 1.5;
+            let mut before: Option<super::body::Skeleton> = None;
+            for i in 0..(end * 60.0) as usize {
+                let t = i as f32 / 60.0;
+                let now = scene.skeleton(t);
+                for p in [now.pelvis, now.head, now.sides[0].wrist, now.sides[1].knee] {
+                    assert!(p.y > 0.0 && p.y < 4.0, "{} seed {seed} at {t}: {p:?}", motion.label());
+                }
+                // A way through the picture begins and ends outside of it, there the step changes at once.
+                let subject = scene.subject();
+                let cut = (t - subject.start_s).abs().min((t - subject.end_s).abs()) < 0.02;
+                let outside = matches!(motion, Motion::Walk | Motion::Run) && cut;
+                if let Some(before) = before.filter(|_| !outside) {
+                    let gone = (now.pelvis - before.pelvis).length().max((now.head - before.head).length());
+                    let hand = (now.sides[0].wrist - before.sides[0].wrist).length();
+                    assert!(gone < 0.2 && hand < 0.45, "{} seed {seed} at {t}: {gone} {hand}", motion.label());
+                }
+                before = Some(now);
+            }
+            scene.segment_at(end);
+        }
+    }
+}
+
+#[test]
+fn any_size_of_picture_can_be_drawn() {
+    for (width, height) in [(0, 0), (1, 1), (333, 127), (7, 200), (64, 48), (2, 1)] {
+        let mut frame = Frame::new(width, height);
+        for seed in 0..25 {
+            Scene::clip(seed, Motion::ALL[seed as usize % 17]).render(2.0, &mut frame);
+        }
+    }
+    let (mut scene, mut frame) = (Scene::live(1), Frame::new(16, 12));
+    for t in [f32::NAN, f32::INFINITY, -3.0, 0.0] {
+        scene.render(t, &mut frame);
+    }
+}

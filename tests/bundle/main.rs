@@ -307,7 +307,7 @@ fn hostile_models_give_errors() {
     }
     // Half of the flips hit names, shapes and attributes: those before the weights.
     let header = good.windows(12).position(|w| w == b"stem.spatial").unwrap() + 1600;
-    for _ in 0..600 {
+    for _ in 0..300 {
         let mut broken = good.clone();
         for _ in 0..rng.usize(1..4) {
             let end = if rng.bool() { header.min(good.len()) } else { good.len() };

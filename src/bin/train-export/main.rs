@@ -1,1 +1,166 @@
-fn main() {}
+//! `train-export`: trains a model and exports it as a bundle. Runs on the host; no edge build contains it.
+
+mod arch;
+mod checkpoint;
+mod data;
+mod device;
+mod evaluation;
+mod export;
+mod init;
+mod interpreter;
+mod optimizer;
+mod options;
+mod plots;
+mod progress;
+mod settings;
+mod training;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use kinora::stop::Stop;
+
+#[derive(Parser)]
+#[command(version, about = "Trains action recognition models and exports them for kinora")]
+struct Cli {
+    /// Say more; twice for everything
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Say nothing but warnings
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a set of videos of the mannequin
+    Synth(data::SynthArgs),
+    /// Show the layers of an architecture, their parameters and multiply-accumulates
+    Show(ShowArgs),
+    /// Train a model
+    Train(Box<TrainArgs>),
+    /// Measure a model
+    Evaluate(evaluation::EvaluateArgs),
+    /// Write a trained model as a bundle
+    Export(export::ExportArgs),
+}
+
+#[derive(clap::Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    model: options::ModelArgs,
+    /// Number of classes
+    #[arg(long, default_value_t = 17)]
+    classes: usize,
+}
+
+#[derive(clap::Args)]
+struct TrainArgs {
+    #[command(flatten)]
+    data: data::DataArgs,
+    #[command(flatten)]
+    model: options::ModelArgs,
+    #[command(flatten)]
+    settings: settings::Settings,
+    /// Folder of the run: last.safetensors, best.safetensors, history.csv
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Bundle, run or checkpoint to take the first weights from
+    #[arg(long, value_name = "PATH")]
+    init: Option<PathBuf>,
+    /// Go on from the last checkpoint in --out
+    #[arg(long, conflicts_with = "init")]
+    resume: bool,
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "auto")]
+    device: device::Choice,
+    /// Threads that compute on the CPU; 0: one a processor
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => "warn",
+        (false, 0) => "info",
+        (false, 1) => "debug",
+        (false, _) => "trace",
+    };
+    env_logger::Builder::from_env(
+        env_logger::Env::new().filter_or("KINORA_LOG", format!("warn,kinora={level},train_export={level}")),
+    )
+    .format_target(false)
+    .init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("train-export: {}", format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" "));
+            let kind = error.chain().find_map(|cause| cause.downcast_ref::<kinora::Error>()).map(kinora::Error::kind);
+            ExitCode::from(kind.unwrap_or(kinora::ErrorKind::Internal).exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Synth(args) => data::synth_command(args),
+        Command::Show(args) => show(&args),
+        Command::Train(args) => train(*args),
+        Command::Evaluate(args) => evaluation::command(args),
+        Command::Export(args) => export::command(&args).map(|_| ()),
+    }
+}
+
+fn show(args: &ShowArgs) -> Result<()> {
+    let (architecture, input) = (args.model.architecture()?, args.model.input()?);
+    let shape = [input.colour.channels(), input.frames, input.height, input.width];
+    let graph = architecture.graph(shape, args.classes)?;
+    println!("{architecture}\n{}", arch::table(&graph).trim_end());
+    Ok(())
+}
+
+fn train(args: TrainArgs) -> Result<()> {
+    let input = args.model.input()?;
+    let dataset: Arc<dyn data::Dataset> = data::open(&args.data, &input, args.settings.seed)?.into();
+    let plan = training::Plan {
+        architecture: args.model.architecture()?.to_string(),
+        settings: args.settings,
+        input,
+        recipe: recipe(),
+        init: args.init,
+        resume: args.resume,
+        out: args.out,
+        device: device::open(args.device, args.threads)?,
+    };
+    let out = plan.out.clone();
+    let info = training::run(plan, dataset, &Stop::on_signals()?)?;
+    let best = info.best.map_or(String::new(), |best| format!(", best validation accuracy {best:.4}"));
+    log::info!("{} steps in {:.0} s{best}: {}", info.step, info.seconds, out.display());
+    Ok(())
+}
+
+/// The command line, as a shell would take it.
+fn recipe() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@%".contains(c);
+    let quoted =
+        |word: String| if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    std::iter::once("train-export".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

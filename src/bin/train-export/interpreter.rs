@@ -1,0 +1,421 @@
+//! Runs a [`Graph`] on tensors, for training and for the reference logits.
+//!
+//! A value is a tensor `[N, C, T, H * W]` with the channels innermost in memory. In that layout a k x 1 x 1 convolution
+//! is a 2-D convolution as it stands, and a 1 x k x k convolution is one of the same memory seen as `[N * T, C, H, W]`:
+//! no copies, and the library's 2-D kernels are several times as fast as its 3-D ones.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use kinora::model::graph::{Conv, Graph, Node, Op, Role, Value, Weights};
+use ndarray::ArrayD;
+use tch::{Device, Kind, Tensor};
+
+/// Share of a batch in the running statistics of a normalisation.
+const MOMENTUM: f64 = 0.1;
+
+/// What activations and convolution weights are rounded to while training. Sums, normalisation statistics, the loss and
+/// the stored weights are f32 in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+/// How a net is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Normalise by the batch, update the running statistics.
+    Train(Precision),
+    /// Normalise by the running statistics, all in f32.
+    Evaluate,
+}
+
+/// A graph with its parameters as tensors.
+pub struct Net {
+    graph: Graph,
+    tensors: BTreeMap<String, Tensor>,
+    /// How many nodes read each value.
+    readers: Vec<usize>,
+    device: Device,
+}
+
+impl Net {
+    /// A net with fresh weights, the same for the same `seed` on every device.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn new(graph: Graph, device: Device, seed: i64) -> Result<Self> {
+        tch::manual_seed(seed);
+        let mut tensors = BTreeMap::new();
+        for parameter in graph.parameters() {
+            let shape: Vec<i64> = parameter.shape.iter().map(|&n| n as i64).collect();
+            let options = (Kind::Float, Device::Cpu);
+            let tensor = match parameter.role {
+                Role::Weight if shape.len() == 5 => {
+                    let fan_out = (shape[0] * shape[2..].iter().product::<i64>()) as f64;
+                    Tensor::f_randn(&shape, options)? * (2.0 / fan_out).sqrt()
+                }
+                Role::Weight => (Tensor::f_rand(&shape, options)? * 2.0 - 1.0) / (shape[1] as f64).sqrt(),
+                Role::Scale | Role::RunningVariance => Tensor::f_ones(&shape, options)?,
+                Role::Bias | Role::RunningMean => Tensor::f_zeros(&shape, options)?,
+            };
+            let trained = !matches!(parameter.role, Role::RunningMean | Role::RunningVariance);
+            let tensor = tensor.f_to_device(device)?.f_set_requires_grad(trained)?;
+            tensors.insert(parameter.name, tensor);
+        }
+        let mut readers = vec![0; graph.nodes().len()];
+        for input in graph.nodes().iter().flat_map(|node| &node.inputs) {
+            readers[input.index()] += 1;
+        }
+        Ok(Self { graph, tensors, readers, device })
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Where the tensors are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// All parameters by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// Names of the parameters that gradients train.
+    pub fn trained(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        self.tensors.iter().filter(|(_, tensor)| tensor.requires_grad())
+    }
+
+    /// Overwrites the parameters that `weights` names.
+    ///
+    /// # Errors
+    /// When a name is unknown or a shape differs.
+    pub fn set(&mut self, weights: &Weights) -> Result<()> {
+        for (name, array) in weights {
+            let tensor = self.tensors.get_mut(name).with_context(|| format!("the net has no parameter '{name}'"))?;
+            let shape: Vec<i64> = array.shape().iter().map(|&n| n as i64).collect();
+            ensure!(tensor.size() == shape, "parameter '{name}': shape {:?} wanted, {shape:?} given", tensor.size());
+            let values: Vec<f32> = array.iter().copied().collect();
+            let values = Tensor::f_from_slice(&values)?.f_reshape(&shape)?;
+            tch::no_grad(|| tensor.f_copy_(&values))?;
+        }
+        Ok(())
+    }
+
+    /// A copy of all parameters.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn weights(&self) -> Result<Weights> {
+        self.tensors.iter().map(|(name, tensor)| Ok((name.clone(), to_array(tensor)?))).collect()
+    }
+
+    /// The logits `[N, K]`, f32, of `clips` `[N, C, T, H, W]`.
+    ///
+    /// # Errors
+    /// When the shape is wrong or the device fails, naming the node.
+    pub fn forward(&self, clips: &Tensor, pass: Pass) -> Result<Tensor> {
+        let size = clips.size();
+        let fits = size.len() == 5 && size[1..].iter().zip(self.graph.input_shape()).all(|(&a, &b)| a == b as i64);
+        ensure!(fits, "clips of shape {size:?} given, [N, C, T, H, W] with {:?} wanted", self.graph.input_shape());
+        let kind = match pass {
+            Pass::Train(Precision::Bf16) => Kind::BFloat16,
+            Pass::Train(Precision::F32) | Pass::Evaluate => Kind::Float,
+        };
+        let x = clips.f_to_device(self.device)?.f_to_kind(kind)?.f_flatten(3, 4)?;
+        let x = x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
+        let mut values: Vec<Option<Tensor>> = vec![Some(x)];
+        let mut left = self.readers.clone();
+        for node in &self.graph.nodes()[1..] {
+            let result = self.run(node, &values, &left, pass).with_context(|| format!("node '{}'", node.name))?;
+            values.push(Some(result));
+            for input in &node.inputs {
+                left[input.index()] -= 1;
+                if left[input.index()] == 0 {
+                    values[input.index()] = None;
+                }
+            }
+        }
+        let logits = values.pop().flatten().context("the graph is empty")?;
+        Ok(logits.f_to_kind(Kind::Float)?)
+    }
+
+    fn run(&self, node: &Node, values: &[Option<Tensor>], left: &[usize], pass: Pass) -> Result<Tensor> {
+        let value = |value: Value| -> Result<Tensor> {
+            Ok(values[value.index()].as_ref().context("a value was freed too early")?.shallow_clone())
+        };
+        let Some(&input) = node.inputs.first() else { anyhow::bail!("a second input") };
+        let mut x = value(input)?;
+        // Nobody else reads it, its maker's gradient does not need it, and it is no view: a gradient through an
+        // overwritten view would be copied to another memory layout, at several times the cost.
+        let overwrite = left[input.index()] == 1
+            && matches!(self.graph.node(input).op, Op::BatchNorm { .. } | Op::Add)
+            && x.device() == Device::Cpu;
+        let before = &self.graph.node(input).shape;
+        Ok(match &node.op {
+            Op::Input => x,
+            Op::Conv(conv) => self.conv(node, conv, &x, before)?,
+            Op::BatchNorm { eps } => self.batch_norm(node, *eps, &x, pass)?,
+            Op::Relu if overwrite => x.f_relu_()?,
+            Op::Relu => x.f_relu()?,
+            Op::AvgPool { kernel } => average_pool(&x, before, kernel.map(|n| n as i64))?,
+            Op::Add if overwrite => x.f_add_(&value(node.inputs[1])?)?,
+            Op::Add => x.f_add(&value(node.inputs[1])?)?,
+            Op::GlobalAverage => x.f_mean_dim([2, 3].as_slice(), false, Kind::Float)?,
+            Op::Dense { .. } => x.f_linear(self.tensor(node, "weight")?, Some(self.tensor(node, "bias")?))?,
+        })
+    }
+
+    fn tensor(&self, node: &Node, suffix: &str) -> Result<&Tensor> {
+        let name = format!("{}.{suffix}", node.name);
+        self.tensors.get(&name).with_context(|| format!("no parameter '{name}'"))
+    }
+
+    fn conv(&self, node: &Node, conv: &Conv, x: &Tensor, before: &[usize]) -> Result<Tensor> {
+        let weight = self.tensor(node, "weight")?.f_to_kind(x.kind())?;
+        let bias = if conv.bias { Some(self.tensor(node, "bias")?.f_to_kind(x.kind())?) } else { None };
+        let stride = conv.stride.map(|n| n as i64);
+        let [_, kh, kw] = conv.kernel;
+        if kh == 1 && kw == 1 && stride[1..] == [1, 1] && conv.pad[1..] == [(0, 0); 2] {
+            let (x, pad) = padded(x, &conv.pad[..1])?;
+            return Ok(x.f_conv2d(&weight.f_squeeze_dim(4)?, bias, [stride[0], 1], [pad[0], 0], 1, 1)?);
+        }
+        if conv.kernel[0] == 1 && stride[0] == 1 && conv.pad[0] == (0, 0) {
+            let (x, pad) = padded(&frames(x, before)?, &conv.pad[1..])?;
+            let y = x.f_conv2d(&weight.f_squeeze_dim(2)?, bias, &stride[1..], pad, 1, 1)?;
+            return clips(&y, before[1]);
+        }
+        let (n, c, t, _) = x.size4()?;
+        let (x, pad) = padded(&x.f_reshape([n, c, t, before[2] as i64, before[3] as i64])?, &conv.pad)?;
+        Ok(x.f_conv3d(&weight, bias, stride, pad, 1, 1)?.f_flatten(3, 4)?)
+    }
+
+    fn batch_norm(&self, node: &Node, eps: f32, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        Ok(x.f_batch_norm(
+            Some(self.tensor(node, "weight")?),
+            Some(self.tensor(node, "bias")?),
+            Some(self.tensor(node, "running_mean")?),
+            Some(self.tensor(node, "running_var")?),
+            matches!(pass, Pass::Train(_)),
+            MOMENTUM,
+            f64::from(eps),
+            true,
+        )?)
+    }
+}
+
+/// `[N, C, T, H * W]` as pictures `[N * T, C, H, W]`; the same memory where the channels are innermost.
+fn frames(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    let (n, c, t, _) = x.size4()?;
+    let (h, w) = (shape[2] as i64, shape[3] as i64);
+    Ok(x.f_permute([0, 2, 1, 3])?.f_reshape([n * t, c, h, w])?)
+}
+
+/// Pictures `[N * T, C, H, W]` as `[N, C, T, H * W]`: the way back from [`frames`].
+fn clips(x: &Tensor, frames: usize) -> Result<Tensor> {
+    let (_, c, h, w) = x.size4()?;
+    Ok(x.f_reshape([-1, frames as i64, c, h * w])?.f_permute([0, 2, 1, 3])?)
+}
+
+/// `x`, whose axes from the third on are to be padded by `pad`, with the zeros that a convolution cannot add itself
+/// because they differ between the two ends of an axis; and the padding that is left for it to do.
+fn padded(x: &Tensor, pad: &[(usize, usize)]) -> Result<(Tensor, Vec<i64>)> {
+    if pad.iter().all(|(before, after)| before == after) {
+        return Ok((x.shallow_clone(), pad.iter().map(|&(before, _)| before as i64).collect()));
+    }
+    // Padded with the channels last, so that the result's memory has them innermost too.
+    let mut ends = vec![0; 2 * (x.dim() - 2 - pad.len())];
+    ends.extend(pad.iter().rev().flat_map(|&(before, after)| [before as i64, after as i64]));
+    ends.splice(0..0, [0, 0]);
+    let innermost = x.f_movedim_int(1, -1)?.f_constant_pad_nd(ends)?;
+    Ok((innermost.f_movedim_int(-1, 1)?, vec![0; pad.len()]))
+}
+
+fn average_pool(x: &Tensor, before: &[usize], [kt, kh, kw]: [i64; 3]) -> Result<Tensor> {
+    let pooled = frames(x, before)?.f_avg_pool2d([kh, kw], [kh, kw], 0, false, true, None)?;
+    let y = clips(&pooled, before[1])?;
+    if kt == 1 {
+        return Ok(y);
+    }
+    let steps = before[1] as i64 / kt;
+    let (n, c, _, hw) = y.size4()?;
+    Ok(y.f_narrow(2, 0, steps * kt)?.f_reshape([n, c, steps, kt, hw])?.f_mean_dim(3, false, None)?)
+}
+
+/// A tensor as an array, in row-major order.
+///
+/// # Errors
+/// When the tensor cannot be read.
+pub fn to_array(tensor: &Tensor) -> Result<ArrayD<f32>> {
+    let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
+    let flat = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view(-1)?;
+    Ok(ArrayD::from_shape_vec(shape, Vec::<f32>::try_from(&flat)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::arch::Architecture;
+
+    const INPUT: [usize; 4] = [3, 6, 16, 16];
+
+    fn small() -> Net {
+        let architecture = Architecture { width: 4, ..Architecture::default() };
+        Net::new(architecture.graph(INPUT, 5).unwrap(), Device::Cpu, 7).unwrap()
+    }
+
+    fn noise(seed: i64, n: i64) -> Tensor {
+        tch::manual_seed(seed);
+        Tensor::randn([n, 3, 6, 16, 16], (Kind::Float, Device::Cpu))
+    }
+
+    /// The part of the small net before the average, as `[N, C, T, H * W]`.
+    fn features(net: &Net, clips: &Tensor) -> Tensor {
+        let graph = net.graph();
+        let (mut front, clip) = Graph::new(INPUT);
+        let mut made = vec![clip];
+        for node in &graph.nodes()[1..graph.nodes().len() - 2] {
+            let inputs: Vec<Value> = node.inputs.iter().map(|v| made[v.index()]).collect();
+            made.push(front.push(node.name.clone(), node.op.clone(), &inputs).unwrap());
+        }
+        let mut weights = net.weights().unwrap();
+        weights.retain(|name, _| !name.starts_with("head."));
+        let mut net = Net::new(front, Device::Cpu, 0).unwrap();
+        net.set(&weights).unwrap();
+        tch::no_grad(|| net.forward(clips, Pass::Evaluate).unwrap())
+    }
+
+    /// Every operation against sums written out, on shapes where no two axes agree and windows leave a rest.
+    #[test]
+    fn operations_equal_their_definition() {
+        let (mut graph, clip) = Graph::new([2, 5, 4, 7]);
+        let odd = Conv { channels: 3, kernel: [3, 3, 2], stride: [2, 1, 2], pad: [(2, 0), (1, 1), (0, 1)], bias: true };
+        let spatial =
+            Conv { channels: 3, kernel: [1, 3, 2], stride: [1, 1, 2], pad: [(0, 0), (1, 1), (0, 1)], bias: true };
+        let temporal =
+            Conv { channels: 3, kernel: [3, 1, 1], stride: [2, 1, 1], pad: [(2, 0), (0, 0), (0, 0)], bias: false };
+        for (name, conv) in [("odd", odd), ("spatial", spatial), ("temporal", temporal)] {
+            let (mut graph, clip) = Graph::new([2, 5, 4, 7]);
+            graph.push(name, Op::Conv(conv), &[clip]).unwrap();
+            compare(graph, |graph, weights, x| naive_conv(&conv, &graph.output().shape, weights, name, x));
+        }
+        graph.push("pool", Op::AvgPool { kernel: [2, 2, 3] }, &[clip]).unwrap();
+        compare(graph, |graph, _, x| {
+            let shape = &graph.output().shape;
+            ArrayD::from_shape_fn(shape.clone(), |i| {
+                let window = (0..12).map(|k| x[[i[0], i[1] * 2 + k / 6, i[2] * 2 + k / 3 % 2, i[3] * 3 + k % 3]]);
+                window.sum::<f32>() / 12.0
+            })
+        });
+    }
+
+    fn compare(graph: Graph, naive: impl Fn(&Graph, &Weights, &ArrayD<f32>) -> ArrayD<f32>) {
+        let net = Net::new(graph, Device::Cpu, 5).unwrap();
+        let shape: Vec<i64> = net.graph().input_shape().iter().map(|&n| n as i64).collect();
+        let clip = Tensor::randn(&shape, (Kind::Float, Device::Cpu));
+        let got = tch::no_grad(|| net.forward(&clip.unsqueeze(0), Pass::Evaluate).unwrap());
+        let got = to_array(&got).unwrap();
+        let wanted = naive(net.graph(), &net.weights().unwrap(), &to_array(&clip).unwrap());
+        assert_eq!(got.len(), wanted.len());
+        let worst = got.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-5, "{:?}: {worst}", net.graph().output());
+    }
+
+    fn naive_conv(conv: &Conv, shape: &[usize], weights: &Weights, name: &str, x: &ArrayD<f32>) -> ArrayD<f32> {
+        let weight = &weights[&format!("{name}.weight")];
+        let bias = weights.get(&format!("{name}.bias"));
+        ArrayD::from_shape_fn(shape, |out| {
+            let mut sum = bias.map_or(0.0, |bias| bias[[out[0]]]);
+            for (at, w) in weight.indexed_iter().filter(|(at, _)| at[0] == out[0]) {
+                let place =
+                    |axis: usize| (out[axis + 1] * conv.stride[axis] + at[axis + 2]).checked_sub(conv.pad[axis].0);
+                if let (Some(t), Some(h), Some(w_)) = (place(0), place(1), place(2)) {
+                    sum += w * x.get([at[1], t, h, w_].as_slice()).copied().unwrap_or(0.0);
+                }
+            }
+            sum
+        })
+    }
+
+    #[test]
+    fn the_past_does_not_see_the_future() {
+        let net = small();
+        let clip = noise(1, 1);
+        let changed = clip.copy();
+        let _ = changed.narrow(2, 4, 1).fill_(3.0);
+        let (a, b) = (features(&net, &clip), features(&net, &changed));
+        let difference = (a - b).abs().amax([0, 1, 3].as_slice(), false);
+        let difference = Vec::<f32>::try_from(difference).unwrap();
+        assert_eq!(difference[..4], [0.0; 4]);
+        assert!(difference[4] > 1e-3 && difference[5] > 1e-3, "{difference:?}");
+    }
+
+    #[test]
+    fn gradients_reach_every_trained_parameter() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let net = small();
+            let logits = net.forward(&noise(2, 3), Pass::Train(precision)).unwrap();
+            assert_eq!((logits.size(), logits.kind()), (vec![3, 5], Kind::Float));
+            logits.square().sum(Kind::Float).backward();
+            for (name, tensor) in net.trained() {
+                let gradient = tensor.grad();
+                assert!(gradient.defined() && gradient.kind() == Kind::Float, "{name}");
+                assert!(f64::try_from(gradient.abs().max()).unwrap() > 0.0, "{name} in {precision:?}");
+            }
+            assert_eq!(net.trained().count(), net.tensors().len() - 18, "all but nine pairs of running statistics");
+        }
+    }
+
+    #[test]
+    fn bf16_is_near_f32() {
+        let net = small();
+        let (x, other) = (noise(3, 4), small());
+        let a = net.forward(&x, Pass::Train(Precision::F32)).unwrap();
+        let b = other.forward(&x, Pass::Train(Precision::Bf16)).unwrap();
+        let relative = f64::try_from((&a - b).norm() / a.norm()).unwrap();
+        assert!(relative > 0.0 && relative < 0.05, "{relative}");
+    }
+
+    #[test]
+    fn training_moves_the_statistics_and_evaluation_does_not() {
+        let net = small();
+        let x = noise(4, 2) + 1.0;
+        let before = net.weights().unwrap();
+        let _ = net.forward(&x, Pass::Evaluate).unwrap();
+        assert_eq!(net.weights().unwrap(), before);
+        let _ = net.forward(&x, Pass::Train(Precision::F32)).unwrap();
+        let after = net.weights().unwrap();
+        assert_ne!(after["stem.norm.running_mean"], before["stem.norm.running_mean"]);
+        assert_eq!(after["stem.norm.weight"], before["stem.norm.weight"]);
+    }
+
+    #[test]
+    fn a_clip_does_not_depend_on_its_batch() {
+        let net = small();
+        let x = noise(5, 3);
+        let all = net.forward(&x, Pass::Evaluate).unwrap();
+        let one = net.forward(&x.narrow(0, 1, 1), Pass::Evaluate).unwrap();
+        assert!(f64::try_from((all.narrow(0, 1, 1) - one).abs().max()).unwrap() < 1e-5);
+        assert!(net.forward(&x.narrow(2, 0, 5), Pass::Evaluate).is_err(), "another number of frames is refused");
+    }
+
+    #[test]
+    fn the_seed_decides_the_weights() {
+        let graph = || Architecture { width: 2, ..Architecture::default() }.graph(INPUT, 3).unwrap();
+        let of = |seed| Net::new(graph(), Device::Cpu, seed).unwrap().weights().unwrap();
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
+        let mut net = small();
+        let wrong = Weights::from([("head.bias".to_owned(), ArrayD::zeros(vec![9]))]);
+        assert!(net.set(&wrong).unwrap_err().to_string().contains("head.bias"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Flags that say what a model is: its architecture and what it sees.
+
+use kinora::model::manifest::{Colour, Input, Resize};
+use kinora::{Error, ErrorKind, Result};
+
+use crate::arch::Architecture;
+
+/// Architecture and input of a model.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ModelArgs {
+    /// Architecture, with options as in `r2plus1d-edge(width=16,depth=1)`
+    #[arg(long, default_value = "r2plus1d-edge", value_parser = |text: &str| text.parse::<Architecture>())]
+    pub arch: Architecture,
+    /// Channels of its first stage
+    #[arg(long)]
+    pub width: Option<usize>,
+    /// Blocks of each of its stages
+    #[arg(long)]
+    pub depth: Option<usize>,
+    /// Let temporal kernels see the future too: such a net cannot be streamed
+    #[arg(long)]
+    pub non_causal: bool,
+    /// Frames in a clip
+    #[arg(long, default_value_t = 16)]
+    pub frames: usize,
+    /// Height and width of a frame in pixels
+    #[arg(long, default_value_t = 96)]
+    pub size: usize,
+    /// Frames a second
+    #[arg(long, default_value_t = 10.0)]
+    pub frame_rate: f32,
+    /// What a frame shows: rgb, gray, or motion (differences of frames)
+    #[arg(long, default_value = "motion", value_parser = colour)]
+    pub colour: Colour,
+    /// How pictures are brought to size: crop, pad or stretch
+    #[arg(long, default_value = "crop", value_parser = resize)]
+    pub resize: Resize,
+}
+
+fn colour(text: &str) -> Result<Colour, String> {
+    match text {
+        "rgb" => Ok(Colour::Rgb),
+        "gray" => Ok(Colour::Gray),
+        "motion" => Ok(Colour::Motion),
+        _ => Err("rgb, gray or motion wanted".into()),
+    }
+}
+
+fn resize(text: &str) -> Result<Resize, String> {
+    match text {
+        "crop" => Ok(Resize::Crop),
+        "pad" => Ok(Resize::Pad),
+        "stretch" => Ok(Resize::Stretch),
+        _ => Err("crop, pad or stretch wanted".into()),
+    }
+}
+
+impl ModelArgs {
+    /// The architecture with the flags' options.
+    ///
+    /// # Errors
+    /// `Usage` when an option is out of range.
+    pub fn architecture(&self) -> Result<Architecture> {
+        let architecture = Architecture {
+            width: self.width.unwrap_or(self.arch.width),
+            depth: self.depth.unwrap_or(self.arch.depth),
+            causal: self.arch.causal && !self.non_causal,
+        };
+        architecture.check().map(|()| architecture)
+    }
+
+    /// What the model sees. Pictures are normalised to about unit spread; differences of frames are small, so theirs is
+    /// taken as a quarter.
+    ///
+    /// # Errors
+    /// `Usage` when a number is out of range.
+    pub fn input(&self) -> Result<Input> {
+        let bad = |flag: &str, range: &str| Err(Error::new(ErrorKind::Usage, format_args!("{flag}: {range} wanted")));
+        if !(1..=256).contains(&self.frames) {
+            return bad("--frames", "1 to 256");
+        }
+        if !(16..=1024).contains(&self.size) {
+            return bad("--size", "16 to 1024");
+        }
+        if !(0.1..=240.0).contains(&self.frame_rate) {
+            return bad("--frame-rate", "0.1 to 240");
+        }
+        let (mean, std) = match self.colour {
+            Colour::Rgb | Colour::Gray => (0.45, 0.225),
+            Colour::Motion => (0.0, 0.25),
+        };
+        let channels = self.colour.channels();
+        Ok(Input {
+            frames: self.frames,
+            height: self.size,
+            width: self.size,
+            colour: self.colour,
+            frame_rate: self.frame_rate,
+            resize: self.resize,
+            mean: vec![mean; channels],
+            std: vec![std; channels],
+        })
+    }
+}

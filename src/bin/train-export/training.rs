@@ -1,0 +1,478 @@
+//! Training: batches in, steps of the optimizer, checkpoints and a history out. Runs on the calling thread; clips are
+//! made by the loader's threads.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use kinora::model::manifest::Input;
+use kinora::stop::Stop;
+use kinora::{Error, ErrorKind};
+use tch::{Device, Tensor};
+
+use crate::checkpoint::{BEST, Checkpoint, Info, LAST};
+use crate::data::{Batch, Dataset, Loader, Part};
+use crate::interpreter::{Net, Pass, Precision};
+use crate::optimizer::{self, AdamW};
+use crate::progress::{History, Progress, Row, Tally};
+use crate::settings::Settings;
+
+/// A run: what is trained, on what, and where its files go.
+pub struct Plan {
+    /// How to train.
+    pub settings: Settings,
+    /// The architecture's text form.
+    pub architecture: String,
+    /// What the model sees.
+    pub input: Input,
+    /// The command, for the record.
+    pub recipe: String,
+    /// A bundle or checkpoint to take weights from.
+    pub init: Option<PathBuf>,
+    /// Go on from the last checkpoint in `out`.
+    pub resume: bool,
+    /// Folder of the run's files.
+    pub out: PathBuf,
+    /// Where to compute.
+    pub device: Device,
+}
+
+/// Trains as `plan` says until its last step or until `stop` goes up; either way `last.safetensors` is written.
+///
+/// # Errors
+/// `Usage` when the settings do not fit, `Output` when a file cannot be written; when data cannot be loaded, the loss is
+/// no longer a number or the device fails.
+pub fn run(plan: Plan, dataset: Arc<dyn Dataset>, stop: &Stop) -> Result<Info> {
+    plan.settings.check()?;
+    std::fs::create_dir_all(&plan.out)
+        .map_err(|why| Error::new(ErrorKind::Output, format_args!("{}: {why}", plan.out.display())))?;
+    Run::new(plan, dataset)?.go(stop)
+}
+
+struct Run {
+    plan: Plan,
+    dataset: Arc<dyn Dataset>,
+    net: Net,
+    average: Net,
+    optimizer: AdamW,
+    precision: Precision,
+    info: Info,
+    steps: u64,
+    workers: usize,
+    history: History,
+    start: Instant,
+    seconds_before: f64,
+}
+
+impl Run {
+    fn new(plan: Plan, dataset: Arc<dyn Dataset>) -> Result<Self> {
+        let settings = &plan.settings;
+        let mut info = Info {
+            architecture: plan.architecture.clone(),
+            input: plan.input.clone(),
+            labels: dataset.labels().to_vec(),
+            data: dataset.describe(),
+            recipe: plan.recipe.clone(),
+            seed: settings.seed,
+            step: 0,
+            clips: 0,
+            seconds: 0.0,
+            best: None,
+        };
+        let steps = settings.all_steps(dataset.len(Part::Train))?;
+        let seed = settings.seed as i64;
+        let mut net = Net::new(info.graph()?, plan.device, seed)?;
+        let mut average = Net::new(info.graph()?, plan.device, seed)?;
+        let mut optimizer = AdamW::new(&net, settings.weight_decay, settings.max_norm);
+        if plan.resume {
+            let checkpoint = resume(&plan.out.join(LAST), &mut info)?;
+            net.set(&checkpoint.weights())?;
+            average.set(&checkpoint.average())?;
+            optimizer.restore(&checkpoint.state()?, info.step)?;
+            log::info!("resumed at step {} of {steps}", info.step);
+        } else if let Some(path) = &plan.init {
+            let taken = crate::init::weights(path, &info.labels, net.graph())?;
+            log::info!("{}", taken.description);
+            net.set(&taken.weights)?;
+            average.set(&taken.weights)?;
+        }
+        let history = History::open(&plan.out, info.step)?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = if settings.workers > 0 { settings.workers } else { (processors / 2).clamp(1, 16) };
+        let precision = settings.precision.unwrap_or_else(|| crate::device::precision(plan.device));
+        let (start, seconds_before) = (Instant::now(), info.seconds);
+        Ok(Self {
+            plan,
+            dataset,
+            net,
+            average,
+            optimizer,
+            precision,
+            info,
+            steps,
+            workers,
+            history,
+            start,
+            seconds_before,
+        })
+    }
+
+    fn go(mut self, stop: &Stop) -> Result<Info> {
+        self.announce();
+        let settings = self.plan.settings.clone();
+        // The clips of a resumed run go on with others than those it began with.
+        let seed = settings.seed.wrapping_add(self.info.step << 32);
+        let mut batches = Loader::new(self.dataset.clone(), Part::Train, settings.batch.into(), self.workers, seed);
+        let mut progress = Progress::new(self.info.step, self.steps)?;
+        let (mut tally, mut since) = (Tally::default(), Instant::now());
+        let mut last = self.info.step >= self.steps || stop.requested();
+        while !last {
+            let batch = batches.next().context("the training data ended")??;
+            let rate = optimizer::rate(self.info.step, self.steps, settings.lr);
+            let (loss, right) = self.step(&batch, rate)?;
+            let clips = batch.labels.len() as i64;
+            tally.add(loss, right, clips);
+            progress.step(self.info.step, loss, right, clips, rate);
+            last = self.info.step >= self.steps || stop.requested();
+            if last || self.info.step.is_multiple_of(settings.validate_every) {
+                let clips_per_second = tally.clips() as f64 / since.elapsed().as_secs_f64();
+                self.milestone(&tally, rate, clips_per_second, stop, &progress)?;
+                progress.restart();
+                (tally, since) = (Tally::default(), Instant::now());
+            }
+        }
+        progress.finish();
+        if stop.requested() {
+            log::warn!("stopped at step {} of {}: go on with --resume", self.info.step, self.steps);
+        }
+        Ok(self.info)
+    }
+
+    fn announce(&self) {
+        let graph = self.net.graph();
+        let parameters: usize = graph.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum();
+        log::info!("data: {}", self.info.data);
+        log::info!(
+            "{}: {parameters} parameters, {:.2} GMAC a clip of {:?}, {} classes; {:?} in {:?}, {} threads, {} workers",
+            self.info.architecture,
+            graph.macs() as f64 / 1e9,
+            graph.input_shape(),
+            self.info.labels.len(),
+            self.plan.device,
+            self.precision,
+            tch::get_num_threads(),
+            self.workers
+        );
+    }
+
+    /// One step: the loss and the number of right answers.
+    fn step(&mut self, batch: &Batch, rate: f64) -> Result<(f64, i64)> {
+        let (clips, labels) = tensors(batch, &self.net)?;
+        let logits = self.net.forward(&clips, Pass::Train(self.precision))?;
+        let (loss, right) = optimizer::score(&logits, &labels, self.plan.settings.label_smoothing)?;
+        let value = f64::try_from(&loss)?;
+        if !value.is_finite() {
+            bail!(
+                "the loss of step {} is {value}: use a lower --lr than {} or --precision f32",
+                self.info.step + 1,
+                self.plan.settings.lr
+            );
+        }
+        loss.f_backward()?;
+        let norm = self.optimizer.step(&self.net, rate)?;
+        ensure!(norm.is_finite(), "the gradient of step {} is {norm}: use a lower --lr", self.info.step + 1);
+        self.info.step += 1;
+        self.info.clips += batch.labels.len() as u64;
+        self.info.seconds = self.seconds_before + self.start.elapsed().as_secs_f64();
+        optimizer::average(&mut self.average, &self.net, self.plan.settings.average, self.info.step)?;
+        Ok((value, right))
+    }
+
+    /// Loss and accuracy of the averaged weights on the validation part, if there is one.
+    fn validate(&self, stop: &Stop) -> Result<Option<(f64, f64)>> {
+        let size = usize::from(self.plan.settings.batch);
+        let limit = self.plan.settings.validation_clips;
+        let wanted = self.dataset.len(Part::Validation).unwrap_or(limit).min(limit);
+        if wanted == 0 {
+            return Ok(None);
+        }
+        let loader = Loader::new(self.dataset.clone(), Part::Validation, size, self.workers, 0);
+        let tally = evaluate(&self.average, loader.take(wanted.div_ceil(size)), stop)?;
+        Ok((tally.clips() > 0 && !stop.requested()).then(|| (tally.loss(), tally.accuracy())))
+    }
+
+    /// Validates, unless there is a hurry, and writes history and checkpoints.
+    fn milestone(&mut self, tally: &Tally, rate: f64, speed: f64, stop: &Stop, progress: &Progress) -> Result<()> {
+        let validation = if stop.requested() { None } else { self.validate(stop)? };
+        if let Some((loss, accuracy)) = validation {
+            progress.say(&format!("step {}: validation loss {loss:.4} accuracy {accuracy:.4}", self.info.step));
+        }
+        self.record(&Row {
+            step: self.info.step,
+            epoch: self.dataset.len(Part::Train).map(|n| self.info.clips as f64 / n.max(1) as f64),
+            rate,
+            loss: tally.loss(),
+            accuracy: tally.accuracy(),
+            validation,
+            clips_per_second: speed,
+            seconds: self.info.seconds,
+        })
+    }
+
+    /// Writes the row and the checkpoints.
+    fn record(&mut self, row: &Row) -> Result<()> {
+        let better = row.validation.is_some_and(|(_, accuracy)| self.info.best.is_none_or(|best| accuracy >= best));
+        if better {
+            self.info.best = row.validation.map(|(_, accuracy)| accuracy);
+        }
+        self.history.add(row)?;
+        let (weights, average) = (self.net.weights()?, self.average.weights()?);
+        let checkpoint = Checkpoint::new(self.info.clone(), weights, average, &self.optimizer.state())?;
+        if better {
+            checkpoint.save(&self.plan.out.join(BEST))?;
+        }
+        checkpoint.save(&self.plan.out.join(LAST))
+    }
+}
+
+/// The checkpoint to go on from, whose state goes into `info`.
+fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::load(path)?;
+    let before = &checkpoint.info;
+    let same = [
+        ("architecture", before.architecture == info.architecture),
+        ("input", before.input == info.input),
+        ("labels", before.labels == info.labels),
+    ];
+    if let Some((what, _)) = same.into_iter().find(|(_, same)| !same) {
+        let message = format!("--resume: {} has another {what}: give the flags it was begun with", path.display());
+        return Err(Error::new(ErrorKind::Usage, message).into());
+    }
+    (info.step, info.clips, info.seconds, info.best) = (before.step, before.clips, before.seconds, before.best);
+    Ok(checkpoint)
+}
+
+/// Clips and labels of a batch on the device of `net`.
+fn tensors(batch: &Batch, net: &Net) -> Result<(Tensor, Tensor)> {
+    let mut shape = vec![batch.labels.len() as i64];
+    shape.extend(net.graph().input_shape().iter().map(|&n| n as i64));
+    let clips = Tensor::f_from_slice(&batch.clips)?.f_reshape(&shape)?;
+    Ok((clips, Tensor::f_from_slice(&batch.labels)?.f_to_device(net.device())?))
+}
+
+/// Loss and accuracy of `net` over `batches`, in f32; ends early when `stop` goes up.
+///
+/// # Errors
+/// When a batch cannot be loaded or the device fails.
+pub fn evaluate(net: &Net, batches: impl Iterator<Item = Result<Batch>>, stop: &Stop) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for batch in batches {
+        if stop.requested() {
+            break;
+        }
+        let batch = batch?;
+        let (clips, labels) = tensors(&batch, net)?;
+        let (loss, right) = tch::no_grad(|| optimizer::score(&net.forward(&clips, Pass::Evaluate)?, &labels, 0.0))?;
+        tally.add(f64::try_from(loss)?, right, batch.labels.len() as i64);
+    }
+    Ok(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::checkpoint::tests::info;
+    use crate::data::Sample;
+
+    /// Bright squares that move up, down, left or right: the direction is the class.
+    struct Squares {
+        labels: Vec<String>,
+        /// From this clip on planes are no numbers.
+        broken_from: u64,
+    }
+
+    impl Squares {
+        fn shared(broken_from: u64) -> Arc<dyn Dataset> {
+            Arc::new(Self { labels: ["up", "down", "left", "right"].map(String::from).to_vec(), broken_from })
+        }
+    }
+
+    impl Dataset for Squares {
+        fn labels(&self) -> &[String] {
+            &self.labels
+        }
+
+        fn len(&self, part: Part) -> Option<usize> {
+            (part != Part::Train).then_some(24)
+        }
+
+        fn sample(&self, part: Part, index: u64, seed: u64) -> Result<Sample> {
+            let mut random = fastrand::Rng::with_seed(if part == Part::Train { seed } else { 1_000_000 + index });
+            let label = random.usize(..4);
+            let (mut y, mut x) = (random.usize(5..8), random.usize(5..8));
+            let mut planes = vec![0.0; 4 * 16 * 16];
+            for plane in planes.chunks_mut(16 * 16) {
+                for at in (0..9).map(|i| (y + i / 3) * 16 + x + i % 3) {
+                    plane[at] = if index >= self.broken_from { f32::NAN } else { 2.0 };
+                }
+                match label {
+                    0 => y -= 1,
+                    1 => y += 1,
+                    2 => x -= 1,
+                    _ => x += 1,
+                }
+            }
+            Ok(Sample { planes, label })
+        }
+
+        fn label(&self, part: Part, index: u64) -> Option<usize> {
+            self.sample(part, index, 0).ok().map(|sample| sample.label)
+        }
+
+        fn describe(&self) -> String {
+            "moving squares".into()
+        }
+    }
+
+    fn settings(steps: u64) -> Settings {
+        Settings {
+            steps,
+            epochs: None,
+            batch: 8,
+            lr: 1e-2,
+            weight_decay: 1e-3,
+            max_norm: 5.0,
+            label_smoothing: 0.0,
+            average: 0.9,
+            precision: Some(Precision::F32),
+            validate_every: 10,
+            validation_clips: 24,
+            workers: 1,
+            seed: 1,
+        }
+    }
+
+    fn plan(out: &Path, settings: Settings) -> Plan {
+        // The nets are so small that handing work to threads costs more than doing it.
+        tch::set_num_threads(1);
+        Plan {
+            settings,
+            architecture: "r2plus1d-edge(width=4,depth=1)".into(),
+            input: info(&[]).input,
+            recipe: "train-export train".into(),
+            init: None,
+            resume: false,
+            out: out.to_owned(),
+            device: Device::Cpu,
+        }
+    }
+
+    fn history(dir: &Path) -> Vec<Vec<f64>> {
+        let text = std::fs::read_to_string(dir.join("history.csv")).unwrap();
+        text.lines().skip(1).map(|line| line.split(',').map(|x| x.parse().unwrap_or(f64::NAN)).collect()).collect()
+    }
+
+    #[test]
+    fn it_learns_and_its_checkpoint_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let info = run(plan(dir.path(), settings(80)), Squares::shared(u64::MAX), &Stop::default()).unwrap();
+        let rows = history(dir.path());
+        assert_eq!((rows.len(), info.step, info.clips), (8, 80, 640));
+        assert!(rows[7][3] < 0.5 * rows[0][3], "training loss {} to {}", rows[0][3], rows[7][3]);
+        assert!(rows[7][4] > 0.8 && info.best.unwrap() > 0.8, "accuracy {}, validation {:?}", rows[7][4], info.best);
+        let checkpoint = Checkpoint::load(&dir.path().join(LAST)).unwrap();
+        assert_eq!(checkpoint.info, info);
+        let mut net = Net::new(info.graph().unwrap(), Device::Cpu, 9).unwrap();
+        net.set(&checkpoint.average()).unwrap();
+        let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, 8, 1, 0);
+        let tally = evaluate(&net, loader, &Stop::default()).unwrap();
+        assert!((tally.accuracy() - rows[7][6]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let stop = Stop::default();
+        stop.request();
+        let begun = run(plan(dir.path(), settings(6)), Squares::shared(u64::MAX), &stop).unwrap();
+        assert_eq!(begun.step, 0);
+        run(plan(dir.path(), settings(5)), Squares::shared(u64::MAX), &Stop::default()).unwrap();
+        let before = Checkpoint::load(&dir.path().join(LAST)).unwrap();
+        let go_on = |steps| Plan { resume: true, ..plan(dir.path(), settings(steps)) };
+        let info = run(go_on(8), Squares::shared(u64::MAX), &Stop::default()).unwrap();
+        assert_eq!((info.step, info.clips), (8, 64));
+        let after = Checkpoint::load(&dir.path().join(LAST)).unwrap();
+        assert_ne!(after.weights(), before.weights());
+        let rows = history(dir.path());
+        assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), [5.0, 8.0]);
+        let other = Plan { architecture: "r2plus1d-edge(width=2,depth=1)".into(), ..go_on(9) };
+        let error = run(other, Squares::shared(u64::MAX), &Stop::default()).unwrap_err();
+        assert!(error.to_string().contains("another architecture"), "{error}");
+    }
+
+    /// Two short runs, one of which stops and goes on, take the same optimizer steps when they see the same clips.
+    #[test]
+    fn resuming_restores_the_optimizer() {
+        let batch = |seed: i64| {
+            tch::manual_seed(seed);
+            let clips = Vec::<f32>::try_from(Tensor::randn([4 * 4 * 256], (tch::Kind::Float, Device::Cpu))).unwrap();
+            Batch { clips, labels: vec![0, 1, 2, 3] }
+        };
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut straight = Run::new(plan(a.path(), settings(4)), Squares::shared(u64::MAX)).unwrap();
+        for seed in 0..4 {
+            straight.step(&batch(seed), 1e-3).unwrap();
+        }
+        let mut first = Run::new(plan(b.path(), settings(4)), Squares::shared(u64::MAX)).unwrap();
+        for seed in 0..2 {
+            first.step(&batch(seed), 1e-3).unwrap();
+        }
+        let row = Row {
+            step: 2,
+            epoch: None,
+            rate: 0.0,
+            loss: 0.0,
+            accuracy: 0.0,
+            validation: None,
+            clips_per_second: 0.0,
+            seconds: 0.0,
+        };
+        first.record(&row).unwrap();
+        let resumed = Plan { resume: true, ..plan(b.path(), settings(4)) };
+        let mut second = Run::new(resumed, Squares::shared(u64::MAX)).unwrap();
+        for seed in 2..4 {
+            second.step(&batch(seed), 1e-3).unwrap();
+        }
+        for (one, two) in [(&straight.net, &second.net), (&straight.average, &second.average)] {
+            let two = two.weights().unwrap();
+            for (name, array) in one.weights().unwrap() {
+                let worst = array.iter().zip(&two[&name]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst < 1e-5, "{name}: {worst}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_loss_that_is_no_number_ends_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = run(plan(dir.path(), settings(9)), Squares::shared(16), &Stop::default()).unwrap_err();
+        assert!(error.to_string().contains("the loss of step 3 is NaN"), "{error}");
+    }
+
+    #[test]
+    fn settings_that_do_not_fit_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = || Squares::shared(u64::MAX);
+        let kind = |error: anyhow::Error| error.downcast::<Error>().unwrap().kind();
+        let rate = Settings { lr: 0.0, ..settings(2) };
+        assert_eq!(kind(run(plan(dir.path(), rate), data(), &Stop::default()).unwrap_err()), ErrorKind::Usage);
+        let epochs = Settings { epochs: Some(2), ..settings(2) };
+        assert_eq!(epochs.all_steps(Some(80)).unwrap(), 20);
+        assert_eq!(kind(run(plan(dir.path(), epochs), data(), &Stop::default()).unwrap_err()), ErrorKind::Usage);
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let out = plan(&dir.path().join("file"), settings(2));
+        assert_eq!(kind(run(out, data(), &Stop::default()).unwrap_err()), ErrorKind::Output);
+    }
+}
