@@ -1,12 +1,14 @@
 //! One answer for a whole video: its windows' probabilities averaged. `kinora classify` and the trainer's `evaluate` use
 //! this same code, so that they agree.
 
+use ndarray::ArrayView5;
+
 use super::intake::{Intake, Plane};
 use crate::capture::{Captured, Source};
 use crate::engine::Session;
 use crate::frame::Frame;
 use crate::model::Manifest;
-use crate::model::manifest::Activation;
+use crate::model::manifest::{Activation, Input};
 use crate::window::Window;
 use crate::{Error, ErrorKind, Result};
 
@@ -39,77 +41,157 @@ impl Answer {
     }
 }
 
-/// Classifies whole videos with one session.
-pub struct Classifier {
+/// Cuts whole videos into the windows that are classified.
+pub struct Windows {
     intake: Intake,
     plane: Plane,
     window: Window,
-    session: Box<dyn Session>,
-    activation: Activation,
     hop: usize,
-    logits: Vec<f32>,
 }
 
-impl Classifier {
-    /// A classifier with `session` of the bundle that `manifest` describes; windows begin every `hop` planes.
-    pub fn new(manifest: &Manifest, session: Box<dyn Session>, hop: usize) -> Self {
-        let intake = Intake::new(&manifest.input);
-        Self {
-            plane: intake.plane(),
-            intake,
-            window: Window::new(&manifest.input),
-            session,
-            activation: manifest.output.activation,
-            hop: hop.max(1),
-            logits: vec![0.0; manifest.output.classes],
-        }
+impl Windows {
+    /// Windows for a model's `input`, one every `hop` planes.
+    pub fn new(input: &Input, hop: usize) -> Self {
+        let intake = Intake::new(input);
+        Self { plane: intake.plane(), intake, window: Window::new(input), hop: hop.max(1) }
     }
 
-    /// Reads `source` to its end. Probabilities, not logits, are averaged: a window in which nothing happens then says
-    /// little about which action it was. A video shorter than a window is continued with its last picture.
+    /// Reads `source` to its end and shows each window, `[1, C, T, H, W]`, to `visit`. A video that is shorter than a
+    /// window is continued with its last picture.
     ///
     /// # Errors
-    /// Those of the source and the engine; `Source` when there are too few frames for a single plane.
-    pub fn classify(&mut self, source: &mut dyn Source) -> Result<Answer> {
+    /// Those of the source and of `visit`; `Source` when there are too few frames for a single plane.
+    pub fn each(
+        &mut self,
+        source: &mut dyn Source,
+        mut visit: impl FnMut(ArrayView5<'_, f32>) -> Result<()>,
+    ) -> Result<()> {
         self.intake.reset();
         self.window.reset();
-        let classes = self.logits.len();
-        let mut answer = Answer { clips: 0, probabilities: vec![0.0; classes], logits: vec![0.0; classes] };
         let mut frame = Frame::default();
-        let mut planes = 0;
+        let (mut planes, mut windows) = (0, 0);
         while source.next_frame(&mut frame)? == Captured::Frame {
-            if self.intake.offer(&frame, &mut self.plane)? {
-                for _ in 0..self.plane.repeats {
-                    self.window.repeat();
-                }
-                self.window.push(&self.plane.data);
-                planes += 1;
-                if self.window.due(self.hop) {
-                    self.infer(&mut answer)?;
-                }
+            if !self.intake.offer(&frame, &mut self.plane)? {
+                continue;
+            }
+            for _ in 0..self.plane.repeats {
+                self.window.repeat();
+            }
+            self.window.push(&self.plane.data);
+            planes += 1;
+            if self.window.due(self.hop) {
+                visit(self.window.clip())?;
+                windows += 1;
             }
         }
         if planes == 0 {
             let name = &source.info().name;
             return Err(Error::new(ErrorKind::Source, format_args!("{name}: too few frames for this model")));
         }
-        if answer.clips == 0 {
+        if windows == 0 {
             while !self.window.due(self.hop) {
                 self.window.repeat();
             }
-            self.infer(&mut answer)?;
+            visit(self.window.clip())?;
         }
+        Ok(())
+    }
+}
+
+/// Classifies whole videos with one session.
+pub struct Classifier {
+    windows: Windows,
+    session: Box<dyn Session>,
+    activation: Activation,
+    logits: Vec<f32>,
+}
+
+impl Classifier {
+    /// A classifier with `session` of the bundle that `manifest` describes; a window every `hop` planes.
+    pub fn new(manifest: &Manifest, session: Box<dyn Session>, hop: usize) -> Self {
+        Self {
+            windows: Windows::new(&manifest.input, hop),
+            session,
+            activation: manifest.output.activation,
+            logits: vec![0.0; manifest.output.classes],
+        }
+    }
+
+    /// Reads `source` to its end. Probabilities, not logits, are averaged: a window in which nothing happens then says
+    /// little about which action it was.
+    ///
+    /// # Errors
+    /// Those of [`Windows::each`] and of the engine.
+    pub fn classify(&mut self, source: &mut dyn Source) -> Result<Answer> {
+        let Self { windows, session, activation, logits } = self;
+        let mut answer = Answer { clips: 0, probabilities: vec![0.0; logits.len()], logits: vec![0.0; logits.len()] };
+        windows.each(source, |clip| {
+            session.infer(clip, logits)?;
+            answer.logits.iter_mut().zip(logits.iter()).for_each(|(sum, x)| *sum += x);
+            activation.apply(logits);
+            answer.probabilities.iter_mut().zip(logits.iter()).for_each(|(sum, p)| *sum += p);
+            answer.clips += 1;
+            Ok(())
+        })?;
         let share = 1.0 / answer.clips as f32;
         answer.probabilities.iter_mut().chain(&mut answer.logits).for_each(|x| *x *= share);
         Ok(answer)
     }
+}
 
-    fn infer(&mut self, answer: &mut Answer) -> Result<()> {
-        self.session.infer(self.window.clip(), &mut self.logits)?;
-        answer.logits.iter_mut().zip(&self.logits).for_each(|(sum, x)| *sum += x);
-        self.activation.apply(&mut self.logits);
-        answer.probabilities.iter_mut().zip(&self.logits).for_each(|(sum, p)| *sum += p);
-        answer.clips += 1;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::manifest::{Colour, Resize};
+    use crate::pipeline::feed::Scripted;
+
+    fn input(colour: Colour) -> Input {
+        let channels = colour.channels();
+        Input {
+            frames: 4,
+            height: 6,
+            width: 6,
+            colour,
+            frame_rate: 10.0,
+            resize: Resize::Crop,
+            mean: vec![0.0; channels],
+            std: vec![1.0 / 255.0; channels],
+        }
+    }
+
+    /// First value of each plane of each window of a video of `frames` at 20 Hz, whose picture n is all n.
+    fn windows(colour: Colour, frames: u64, hop: usize) -> Result<Vec<Vec<f32>>> {
+        let mut source = Scripted::boxed(frames, || Ok(Captured::End));
+        let mut list = Vec::new();
+        Windows::new(&input(colour), hop).each(source.as_mut(), |clip| {
+            list.push((0..4).map(|t| clip[[0, 0, t, 0, 0]].round()).collect());
+            Ok(())
+        })?;
+        Ok(list)
+    }
+
+    #[test]
+    fn a_window_every_hop() -> Result<()> {
+        let want = [[0.0, 2.0, 4.0, 6.0], [4.0, 6.0, 8.0, 10.0], [8.0, 10.0, 12.0, 14.0]];
+        assert_eq!(windows(Colour::Rgb, 16, 2)?, want);
         Ok(())
+    }
+
+    #[test]
+    fn a_short_video_is_continued() -> Result<()> {
+        assert_eq!(windows(Colour::Rgb, 4, 2)?, [[0.0, 2.0, 2.0, 2.0]]);
+        assert_eq!(windows(Colour::Motion, 5, 2)?, [[2.0, 2.0, 0.0, 0.0]], "nothing moves any more");
+        assert!(windows(Colour::Motion, 1, 2).is_err_and(|e| e.to_string().contains("too few frames")));
+        Ok(())
+    }
+
+    #[test]
+    fn shares_are_among_the_named_labels() {
+        let answer = Answer { clips: 1, probabilities: vec![0.5, 0.1, 0.3, 0.1], logits: vec![0.0; 4] };
+        let order = |list: Vec<(usize, f32)>| list.iter().map(|(l, _)| *l).collect::<Vec<_>>();
+        assert_eq!(order(answer.top(2, None, Activation::Softmax)), [0, 2]);
+        let top = answer.top(9, Some(&[1, 2]), Activation::Softmax);
+        assert!(top[0].0 == 2 && (top[0].1 - 0.75).abs() < 1e-6 && (top[1].1 - 0.25).abs() < 1e-6);
+        assert!((answer.top(1, Some(&[1]), Activation::Sigmoid)[0].1 - 0.1).abs() < 1e-6);
     }
 }

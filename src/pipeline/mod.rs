@@ -19,7 +19,7 @@ mod run;
 mod slots;
 mod statistics;
 
-pub use classify::{Answer, Classifier};
+pub use classify::{Answer, Classifier, Windows};
 pub use feed::Opener;
 pub use intake::{Intake, Plane};
 pub use recognizer::{Recognizer, View};

@@ -79,14 +79,23 @@ fn a_damaged_bundle_is_refused_by_file_and_field() {
     let damage: [(&str, &dyn Fn(&Bench), &str); 4] = [
         ("onnx", &|b| fs::write(b.path("model/model.onnx"), "hello").unwrap(), "model.onnx"),
         ("labels", &|b| fs::write(b.path("model/labels.txt"), "one\ntwo\n").unwrap(), "labels.txt"),
-        ("field", &|b| {
-            let path = b.path("model/manifest.toml");
-            fs::write(&path, fs::read_to_string(&path).unwrap().replace("format = 1", "format = 1\ncolor = 3")).unwrap();
-        }, "color"),
-        ("format", &|b| {
-            let path = b.path("model/manifest.toml");
-            fs::write(&path, fs::read_to_string(&path).unwrap().replace("format = 1", "format = 99")).unwrap();
-        }, "99"),
+        (
+            "field",
+            &|b| {
+                let path = b.path("model/manifest.toml");
+                fs::write(&path, fs::read_to_string(&path).unwrap().replace("format = 1", "format = 1\ncolor = 3"))
+                    .unwrap();
+            },
+            "color",
+        ),
+        (
+            "format",
+            &|b| {
+                let path = b.path("model/manifest.toml");
+                fs::write(&path, fs::read_to_string(&path).unwrap().replace("format = 1", "format = 99")).unwrap();
+            },
+            "99",
+        ),
     ];
     for (name, apply, culprit) in damage {
         let bench = Bench::new();

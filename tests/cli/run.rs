@@ -37,7 +37,8 @@ fn a_video_of_the_run_is_complete() {
 #[test]
 fn limits_transforms_and_allowed_labels() {
     let bench = Bench::new();
-    let args = ["--source", "synthetic:1?size=64x48", "--duration", "2", "--rotate", "90", "--mirror", "--roi", "4,8,40,50"];
+    let args =
+        ["--source", "synthetic:1?size=64x48", "--duration", "2", "--rotate", "90", "--mirror", "--roi", "4,8,40,50"];
     let output = bench.run(&[&args[..], &["--labels", "up", "--display", "png:p", FAST[0]]].concat());
     let picture = image::open(fs::read_dir(bench.path("p")).unwrap().next().unwrap().unwrap().path()).unwrap();
     assert_eq!((picture.width(), picture.height()), (40, 50));
@@ -50,7 +51,8 @@ fn limits_transforms_and_allowed_labels() {
 #[test]
 fn settings_come_from_flags_then_environment_then_file() {
     let bench = Bench::new();
-    fs::write(bench.path("k.toml"), "source = 'synthetic:1?size=64x48'\nframes = 3\ndisplay = 'png:from-file'\n").unwrap();
+    fs::write(bench.path("k.toml"), "source = 'synthetic:1?size=64x48'\nframes = 3\ndisplay = 'png:from-file'\n")
+        .unwrap();
     let run = |args: &[&str], environment: &[(&str, &str)]| {
         let mut command = bench.kinora(&[args, &["--no-realtime", "--config", "k.toml"]].concat());
         command.env("KINORA_MODEL", bench.path("model")).envs(environment.iter().copied());
@@ -107,7 +109,16 @@ fn a_signal_ends_a_run_with_complete_files() {
 fn a_closed_pipe_is_a_clean_end() {
     let bench = Bench::new();
     let mut child = bench
-        .kinora(&["--source", "synthetic:5?size=64x48", "--display", "none", "--no-realtime", "--quiet", "--events", "-"])
+        .kinora(&[
+            "--source",
+            "synthetic:5?size=64x48",
+            "--display",
+            "none",
+            "--no-realtime",
+            "--quiet",
+            "--events",
+            "-",
+        ])
         .env("KINORA_MODEL", bench.path("model"))
         .stdout(Stdio::piped())
         .spawn()

@@ -31,7 +31,14 @@ pub fn tiny(dir: &Path) -> Bundle {
             (p.name, ArrayD::from_shape_vec(IxDyn(&p.shape), values).unwrap())
         })
         .collect();
-    let settings = Settings { enter: 0.2, exit: 0.1, smoothing_s: 0.05, min_duration_s: 0.0, nothing: "none".into(), ..Settings::default() };
+    let settings = Settings {
+        enter: 0.2,
+        exit: 0.1,
+        smoothing_s: 0.05,
+        min_duration_s: 0.0,
+        nothing: "none".into(),
+        ..Settings::default()
+    };
     let manifest = Manifest {
         format: manifest::FORMAT,
         name: "tiny".into(),

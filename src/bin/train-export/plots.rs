@@ -143,8 +143,7 @@ pub fn learning_curve(history: &Path, path: &Path) -> anyhow::Result<()> {
     let csv = std::fs::read_to_string(history).with_context(|| format!("{shown}: cannot be read"))?;
     let curves = curves(&csv).with_context(|| format!("{shown}: no history"))?;
     let (loss, other): (Vec<_>, Vec<_>) = curves.into_iter().partition(|(name, _)| name.contains("loss"));
-    let accuracy: Vec<_> =
-        other.into_iter().filter(|(name, _)| name.contains("acc") || name.contains("top")).collect();
+    let accuracy: Vec<_> = other.into_iter().filter(|(name, _)| name.contains("acc") || name.contains("top")).collect();
     ensure!(loss.iter().chain(&accuracy).any(|(_, points)| !points.is_empty()), "{shown}: no loss or accuracy in it");
     let mut canvas = Canvas::new(900, 720, 14.0)?;
     let highest = loss.iter().flat_map(|(_, points)| points).map(|(_, y)| *y).fold(0.0, f64::max);

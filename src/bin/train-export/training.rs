@@ -143,6 +143,10 @@ impl Run {
             }
         }
         progress.finish();
+        let [history, curve] = ["history.csv", "history.png"].map(|name| self.plan.out.join(name));
+        if let Err(error) = crate::plots::learning_curve(&history, &curve) {
+            log::warn!("no learning curve: {error:#}");
+        }
         if stop.requested() {
             log::warn!("stopped at step {} of {}: go on with --resume", self.info.step, self.steps);
         }

@@ -7,11 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 use fastrand::Rng;
-use kinora::capture::Captured;
-use kinora::frame::Frame;
 use kinora::model::manifest::Input;
-use kinora::pipeline::Intake;
-use kinora::window::Window;
+use kinora::pipeline::Windows;
 
 use super::augment::{Look, Strength};
 use super::clip::{Maker, Makers, pictures};
@@ -171,16 +168,16 @@ impl Dataset for Folder {
         if part == Part::Validation && self.sampling == Sampling::Window {
             return self.middle(self.clip(part, index)?);
         }
-        let mut windows = self.windows(part, index)?;
+        let mut windows = self.windows(part, index, (self.makers.input().frames / 2).max(1))?;
         Ok(windows.swap_remove(windows.len() / 2))
     }
 
-    fn windows(&self, part: Part, index: u64) -> anyhow::Result<Vec<Sample>> {
+    fn windows(&self, part: Part, index: u64, hop: usize) -> anyhow::Result<Vec<Sample>> {
         let clip = self.clip(part, index)?;
         if self.sampling == Sampling::Spread {
             return Ok(vec![self.spread(clip)?]);
         }
-        let windows = sliding(&clip.path, self.makers.input())?;
+        let windows = sliding(&clip.path, self.makers.input(), hop)?;
         Ok(windows.into_iter().map(|planes| Sample { planes, label: clip.label }).collect())
     }
 
@@ -205,32 +202,14 @@ fn fill(maker: &mut Maker, video: &Video, times: &[f32], look: &Look, rng: &mut 
     maker.finish()
 }
 
-/// Every window of the video, as the edge program classifies it at a hop of half a window. A video that is shorter than a
-/// window is continued with its last picture.
-fn sliding(path: &Path, input: &Input) -> anyhow::Result<Vec<Vec<f32>>> {
+/// Every window of the video, as the edge program classifies it.
+fn sliding(path: &Path, input: &Input, hop: usize) -> anyhow::Result<Vec<Vec<f32>>> {
     let mut source = decode::open(path)?;
-    let mut intake = Intake::new(input);
-    let (mut plane, mut window, mut frame) = (intake.plane(), Window::new(input), Frame::default());
-    let hop = (input.frames / 2).max(1);
     let mut clips = Vec::new();
-    let mut planes = 0;
-    while source.next_frame(&mut frame)? == Captured::Frame {
-        if intake.offer(&frame, &mut plane)? {
-            (0..plane.repeats).for_each(|_| window.repeat());
-            window.push(&plane.data);
-            planes += 1;
-            if window.due(hop) {
-                clips.push(window.clip().iter().copied().collect());
-            }
-        }
-    }
-    ensure!(planes > 0, "{}: too few frames for this model", path.display());
-    if clips.is_empty() {
-        while !window.due(hop) {
-            window.repeat();
-        }
-        clips.push(window.clip().iter().copied().collect());
-    }
+    Windows::new(input, hop).each(&mut *source, |clip| {
+        clips.push(clip.iter().copied().collect());
+        Ok(())
+    })?;
     Ok(clips)
 }
 
@@ -308,7 +287,7 @@ mod tests {
         assert!(one == data.sample(Part::Train, 0, 7).unwrap());
         assert!(one != data.sample(Part::Train, 0, 8).unwrap());
         // 1.5 s at 10 Hz are 15 samples, so 14 differences: windows of 4 at 0, 2, 4, ... 10.
-        let windows = data.windows(Part::Test, 1).unwrap();
+        let windows = data.windows(Part::Test, 1, 2).unwrap();
         assert_eq!(windows.len(), 6);
         assert!(windows.iter().all(|w| w.label == 1 && w.planes.len() == 3 * 4 * 24 * 24));
         let moved = |i: usize| windows[i].planes.iter().map(|v| v.abs()).sum::<f32>() / windows[i].planes.len() as f32;
@@ -343,8 +322,8 @@ mod tests {
         let (_dir, args) = folder(&["--sample", "spread"]);
         let long = Input { frames: 30, ..input(Colour::Motion) };
         let file = Path::new(&args.data).join("swipe_left/p_s1.mp4");
-        assert_eq!(sliding(&file, &long).unwrap().len(), 1);
-        let spread = Folder::open(&args, &input(Colour::Gray), 1).unwrap().windows(Part::Train, 0).unwrap();
+        assert_eq!(sliding(&file, &long, 2).unwrap().len(), 1);
+        let spread = Folder::open(&args, &input(Colour::Gray), 1).unwrap().windows(Part::Train, 0, 2).unwrap();
         assert_eq!(spread.len(), 1);
         assert!(spread[0].planes[..576] != spread[0].planes[3 * 576..]);
     }

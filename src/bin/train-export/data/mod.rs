@@ -64,9 +64,9 @@ pub trait Dataset: Send + Sync {
     /// of the others always the same one.
     fn sample(&self, part: Part, index: u64, seed: u64) -> anyhow::Result<Sample>;
 
-    /// Every window of the `index`-th clip of `part`, as the edge program classifies a file: not augmented, each
-    /// overlapping half of the one before. A clip's answer is the mean of its windows' scores.
-    fn windows(&self, part: Part, index: u64) -> anyhow::Result<Vec<Sample>> {
+    /// Every window of the `index`-th clip of `part`, as the edge program classifies a file: not augmented, one every
+    /// `hop` planes. A clip's answer is the mean of its windows' scores.
+    fn windows(&self, part: Part, index: u64, _hop: usize) -> anyhow::Result<Vec<Sample>> {
         Ok(vec![self.sample(part, index, 0)?])
     }
 

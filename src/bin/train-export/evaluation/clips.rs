@@ -27,7 +27,7 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
         clips.len(),
         || Ok(engine.session()?),
         |session, i| {
-            let windows = data.windows(clips[i].part, clips[i].index)?;
+            let windows = data.windows(clips[i].part, clips[i].index, bundle.manifest.run.hop)?;
             let probabilities = probabilities(&mut **session, &windows, input, activation, bundle.labels.len())?;
             bar.inc(1);
             Ok(clip_probabilities(&probabilities, &named.kept, activation == Activation::Softmax))
