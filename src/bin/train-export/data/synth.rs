@@ -6,6 +6,8 @@
 //! - An action: the end lies between the moment when it can be recognised (0.5 s after its start, or 0.6 of it if it is
 //!   short) and 0.25 s after its end. What was done before may still be in the window.
 //! - `nothing`: at least 60 % of the window, up to its end, is nothing, and an action before it has been over for 0.9 s.
+//!   It is the most frequent answer live, so it comes three times as often as an action; of these clips every third shows
+//!   what remains of an action: the window ends 0.9 s to 1.4 s after it.
 //! - Ends between those two are never used: there either answer would do.
 //!
 //! To validate and test, a clip's window is fixed: it ends with the action, or is centred on it if the action is shorter
@@ -31,6 +33,12 @@ const RECOGNISABLE: (f32, f32) = (0.5, 0.6);
 const JUST_DONE_S: f32 = 0.25;
 /// From here on after an action's end there is nothing.
 const LONG_DONE_S: f32 = 0.9;
+/// Training clips of `nothing` to each of an action.
+const NOTHINGS: usize = 3;
+/// Share of the training clips of `nothing` that show what remains of an action.
+const AFTER_ACTION: f32 = 0.35;
+/// Those end at most this long after the action; every scene goes on so long.
+const AFTER_S: f32 = 1.4;
 /// Share of a window that must be nothing.
 const MOSTLY: f32 = 0.6;
 /// How much faster and slower than the model's rate training clips are sampled.
@@ -63,9 +71,16 @@ impl Synth {
         let mut rng = Rng::with_seed(mix(&[scene_seed, 1]));
         // The mirrored scene of the other side shows this label.
         let other = self.mirrored[label].filter(|_| rng.bool());
-        let mut scene = Scene::clip(scene_seed, Motion::ALL[other.unwrap_or(label)]);
+        let after = Motion::ALL[label] == Motion::Nothing && rng.f32() < AFTER_ACTION;
+        let shown = if after { rng.usize(..Motion::ALL.len()) } else { other.unwrap_or(label) };
+        let mut scene = Scene::clip(scene_seed, Motion::ALL[shown]);
         let jitter = RATE_JITTER.0 + rng.f32() * (RATE_JITTER.1 - RATE_JITTER.0);
-        let (first, last) = ends(scene.subject(), self.span_s() / jitter);
+        let subject = scene.subject();
+        let (first, last) = if after && subject.motion != Motion::Nothing {
+            (subject.end_s + LONG_DONE_S, subject.end_s + AFTER_S)
+        } else {
+            ends(subject, self.span_s() / jitter)
+        };
         let end = first + rng.f32() * (last - first);
         let times = times(&mut rng, end, pictures(self.makers.input()), self.makers.input().frame_rate * jitter);
         let look = Look::random(&mut rng, SIZE, self.makers.input(), Strength::DRAWN, other.is_some());
@@ -104,12 +119,13 @@ impl Synth {
         Ok(Sample { planes, label })
     }
 
-    /// Every label comes once in as many training clips as there are labels, in an order of its own each time.
+    /// Every action comes once and `nothing` [`NOTHINGS`] times in each round of training clips, in an order of its own.
     fn training_label(&self, index: u64) -> usize {
-        let count = self.labels.len();
-        let mut order: Vec<usize> = (0..count).collect();
-        Rng::with_seed(mix(&[self.seed, index / count as u64, 2])).shuffle(&mut order);
-        order[(index % count as u64) as usize]
+        let nothing = Motion::Nothing as usize;
+        let mut order: Vec<usize> = (0..self.labels.len()).chain([nothing; NOTHINGS - 1]).collect();
+        let count = order.len() as u64;
+        Rng::with_seed(mix(&[self.seed, index / count, 2])).shuffle(&mut order);
+        order[(index % count) as usize]
     }
 }
 
@@ -222,6 +238,18 @@ mod tests {
         }
     }
 
+    /// What remains of an action is nothing, as long as such windows may end after it.
+    #[test]
+    fn after_an_action_there_is_nothing() {
+        for (n, motion) in (0..4).flat_map(|n| Motion::ALL.map(|m| (n, m))) {
+            let mut scene = Scene::clip(n, motion);
+            let end_s = scene.subject().end_s;
+            for after in [LONG_DONE_S, AFTER_S] {
+                assert_eq!(scene.segment_at(end_s + after).motion, Motion::Nothing, "{motion:?} seed {n}");
+            }
+        }
+    }
+
     #[test]
     fn times_rise_to_the_end_near_their_moments() {
         for seed in 0..200 {
@@ -241,8 +269,11 @@ mod tests {
         assert_eq!(count, 17);
         for part in Part::ALL {
             let mut seen = vec![0; count];
-            (0..5 * count as u64).for_each(|i| seen[data.label(part, i).unwrap()] += 1);
-            assert_eq!(seen, vec![5; count], "{part:?}");
+            let round = if part == Part::Train { count + NOTHINGS - 1 } else { count };
+            (0..5 * round as u64).for_each(|i| seen[data.label(part, i).unwrap()] += 1);
+            let nothing = seen.swap_remove(0);
+            assert_eq!(nothing, if part == Part::Train { 5 * NOTHINGS } else { 5 });
+            assert_eq!(seen, vec![5; count - 1], "{part:?}");
         }
         assert_eq!(Part::ALL.map(|p| data.len(p)), [None, Some(300), Some(1000)]);
         let tops = Part::ALL.map(|p| scene_seed(p, u64::MAX) >> 62);
