@@ -267,9 +267,13 @@ impl Run {
         let actions = &active[..count];
         let mut candidates = [Score::default(); View::RANKED];
         let mut others = 0;
-        let is_shown = |label: usize| actions.iter().any(|a| a.label == name(label));
+        // What stands there in large letters is no candidate.
+        let is_shown = |label: usize| match actions {
+            [] => Some(label) == self.nothing,
+            actions => actions.iter().any(|a| a.label == name(label)),
+        };
         for ranked in view.ranking.iter().flatten() {
-            if !is_shown(ranked.0) && !(actions.is_empty() && Some(ranked.0) == self.nothing) {
+            if !is_shown(ranked.0) {
                 candidates[others] = score(*ranked);
                 others += 1;
             }

@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn slots_go_round_in_order_and_are_the_same_buffers() {
         let ready = Arc::new(Bell::default());
-        let (mut sender, mut receiver) = ring(vec![Vec::with_capacity(64); 3], ready.clone());
+        let (mut sender, mut receiver) = ring(vec![vec![0; 64]; 3], ready.clone());
         let producer = std::thread::spawn(move || {
             for n in 0..1000_u32 {
                 let mut slot = loop {
