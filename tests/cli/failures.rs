@@ -76,33 +76,23 @@ fn wrong_flags_exit_with_2() {
 
 #[test]
 fn a_damaged_bundle_is_refused_by_file_and_field() {
-    let damage: [(&str, &dyn Fn(&Bench), &str); 4] = [
-        ("onnx", &|b| fs::write(b.path("model/model.onnx"), "hello").unwrap(), "model.onnx"),
-        ("labels", &|b| fs::write(b.path("model/labels.txt"), "one\ntwo\n").unwrap(), "labels.txt"),
-        (
-            "field",
-            &|b| {
-                let path = b.path("model/manifest.toml");
-                fs::write(&path, fs::read_to_string(&path).unwrap().replace("format = 1", "format = 1\ncolor = 3"))
-                    .unwrap();
-            },
-            "color",
-        ),
-        (
-            "format",
-            &|b| {
-                let path = b.path("model/manifest.toml");
-                fs::write(&path, fs::read_to_string(&path).unwrap().replace("format = 1", "format = 99")).unwrap();
-            },
-            "99",
-        ),
-    ];
-    for (name, apply, culprit) in damage {
+    let edit = |bench: &Bench, from: &str, to: &str| {
+        let path = bench.path("model/manifest.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from));
+        fs::write(&path, text.replace(from, to)).unwrap();
+    };
+    for (n, culprit) in ["model.onnx", "labels.txt", "color", "99"].into_iter().enumerate() {
         let bench = Bench::new();
-        apply(&bench);
+        match n {
+            0 => fs::write(bench.path("model/model.onnx"), "hello").unwrap(),
+            1 => fs::write(bench.path("model/labels.txt"), "one\ntwo\n").unwrap(),
+            2 => edit(&bench, "format = 1", "format = 1\ncolor = 3"),
+            _ => edit(&bench, "format = 1", "format = 99"),
+        }
         let (code, message) = fails(&bench, &["--display", "none"]);
-        assert_eq!(code, 3, "{name}: {message}");
-        assert!(message.contains(culprit), "{name}: {message}");
+        assert_eq!(code, 3, "{culprit}: {message}");
+        assert!(message.contains(culprit), "{culprit}: {message}");
     }
 }
 

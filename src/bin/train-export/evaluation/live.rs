@@ -183,7 +183,8 @@ mod tests {
         let found = found(&events, &["nothing".into(), "wave".into()]);
         let span = Span { label: "wave".into(), start: 2.0, end: 5.0 };
         assert_eq!(found, [Found { span: span.clone(), reported_at: 3.0 }]);
-        let scores = [(1, score(std::slice::from_ref(&span), &found, 10.0)), (2, score(std::slice::from_ref(&span), &[], 10.0))];
+        let scores =
+            [(1, score(std::slice::from_ref(&span), &found, 10.0)), (2, score(std::slice::from_ref(&span), &[], 10.0))];
         let mean = mean(&scores);
         assert_eq!((mean.f1, mean.delay_p50_s, mean.false_alarms_per_10_min), (0.5, Some(1.0), Some(0.0)));
         let table = table(&scores);
