@@ -263,4 +263,23 @@ mod tests {
         assert!(data.made.load(Ordering::SeqCst) <= 2 * (1 + 4));
         assert_eq!(Arc::strong_count(&data), 1);
     }
+
+    /// Data and loader are given the same seed by the trainer: clips must differ all the same.
+    #[test]
+    fn endless_clips_never_repeat() {
+        let input = crate::data::clip::tests::input(kinora::model::manifest::Colour::Motion);
+        let data: Arc<dyn Dataset> = Arc::new(crate::data::synth::Synth::new(&input, 1).unwrap());
+        let clips: Vec<Vec<f32>> = Loader::new(data, Part::Train, 19, 1, 1)
+            .take(2)
+            .flat_map(|batch| {
+                let batch = batch.unwrap();
+                let len = batch.clips.len() / batch.labels.len();
+                batch.clips.chunks(len).map(<[f32]>::to_vec).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(clips.len(), 38);
+        for (n, clip) in clips.iter().enumerate() {
+            assert!(clips[..n].iter().all(|other| other != clip), "clip {n} was there before");
+        }
+    }
 }

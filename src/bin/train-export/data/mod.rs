@@ -129,10 +129,11 @@ pub(crate) fn usage(message: impl std::fmt::Display) -> kinora::Error {
     kinora::Error::new(kinora::ErrorKind::Usage, message)
 }
 
-/// A seed from several numbers: as good as independent for any change of any of them.
+/// A seed from several numbers: as good as independent for any change of any of them. A part may itself be mixed from
+/// the parts before it, so what was mixed is multiplied first: combined with itself as it is, it would cancel out.
 pub(crate) fn mix(parts: &[u64]) -> u64 {
-    parts.iter().fold(0x9e37_79b9_7f4a_7c15, |hash, part| {
-        let mut z = (hash ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    parts.iter().fold(0x9e37_79b9_7f4a_7c15_u64, |hash, part| {
+        let mut z = hash.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(*part).wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
