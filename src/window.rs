@@ -8,17 +8,6 @@ use ndarray::{Array5, ArrayView5, Axis};
 
 use crate::model::manifest::{Colour, Input};
 
-/// Frames, rate and hop of a sliding window.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct WindowSpec {
-    /// Planes in a window, T.
-    pub frames: usize,
-    /// Planes a second.
-    pub frame_rate: f32,
-    /// Planes from one decision to the next.
-    pub hop: usize,
-}
-
 /// A ring of the last T planes. Allocates once, when it is made.
 #[derive(Debug, Clone)]
 pub struct Window {

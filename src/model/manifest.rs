@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::window::WindowSpec;
 use crate::{Error, ErrorKind, Result};
 
 /// The bundle format this program reads and writes.
@@ -175,11 +174,6 @@ pub struct Measured {
 }
 
 impl Input {
-    /// Frames, rate and hop of the window this input asks for.
-    pub fn window(&self, hop: usize) -> WindowSpec {
-        WindowSpec { frames: self.frames, frame_rate: self.frame_rate, hop }
-    }
-
     /// Shape of a clip, `[1, C, T, H, W]`.
     pub fn clip_shape(&self) -> [usize; 5] {
         [1, self.colour.channels(), self.frames, self.height, self.width]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::intake::Plane;
 use crate::Result;
-use crate::decision::{Active, Decision, Event};
+use crate::decision::{Decision, Event};
 use crate::engine::Session;
 use crate::model::Manifest;
 use crate::window::Window;
@@ -124,11 +124,6 @@ impl Recognizer {
         self.window.reset();
     }
 
-    /// The running actions.
-    pub fn active(&self) -> &[Active] {
-        self.decision.active()
-    }
-
     /// The hop that was asked for.
     pub fn wanted_hop(&self) -> usize {
         self.wanted_hop
@@ -154,5 +149,116 @@ impl Recognizer {
             }
         }
         view
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::decision::{Kind, Settings};
+    use crate::model::manifest::{Activation, Colour, Input, Mode, Output, Provenance, Resize, Run};
+    use ndarray::ArrayView5;
+
+    /// Says `up` as loudly as the newest plane is bright, and can be slow.
+    struct Brightness {
+        pause: Duration,
+    }
+
+    impl Session for Brightness {
+        fn infer(&mut self, clip: ArrayView5<'_, f32>, logits: &mut [f32]) -> Result<()> {
+            std::thread::sleep(self.pause);
+            logits.copy_from_slice(&[0.0, clip[[0, 0, clip.dim().2 - 1, 0, 0]]]);
+            Ok(())
+        }
+    }
+
+    fn recognizer(pause: Duration) -> Recognizer {
+        let manifest = Manifest {
+            format: 1,
+            name: "test".into(),
+            architecture: "test".into(),
+            input: Input {
+                frames: 3,
+                height: 8,
+                width: 8,
+                colour: Colour::Gray,
+                frame_rate: 100.0,
+                resize: Resize::Crop,
+                mean: vec![0.0],
+                std: vec![1.0],
+            },
+            output: Output { activation: Activation::Softmax, classes: 2 },
+            run: Run { mode: Mode::Window, hop: 1 },
+            decision: Settings { smoothing_s: 0.0, min_duration_s: 0.0, merge_gap_s: 0.0, ..Settings::default() },
+            sided: vec![],
+            provenance: Provenance { licence: String::new(), data: String::new(), recipe: String::new() },
+            measured: vec![],
+            sha256: Default::default(),
+        };
+        let labels = ["nothing", "up"].map(String::from);
+        let decision = Decision::new(&labels, Activation::Softmax, manifest.decision.clone(), None).unwrap();
+        Recognizer::new(&manifest, Box::new(Brightness { pause }), decision, 1)
+    }
+
+    fn plane(n: u64, value: f32) -> Plane {
+        Plane {
+            data: vec![value; 64],
+            timestamp: Duration::from_millis(10 * n),
+            captured: Instant::now(),
+            sequence: n,
+            repeats: 0,
+            restart: n == 0,
+        }
+    }
+
+    #[test]
+    fn a_full_window_is_decided_on_and_a_restart_ends_what_runs() -> Result<()> {
+        let mut recognizer = recognizer(Duration::ZERO);
+        let mut events = Vec::new();
+        let decided: Vec<bool> = (0..4)
+            .map(|n| {
+                recognizer.absorb(&plane(n, 5.0), &mut events);
+                recognizer.decide(&mut events)
+            })
+            .collect::<Result<_>>()?;
+        assert_eq!(decided, [false, false, true, true]);
+        assert_eq!(events.iter().map(|e| e.kind).collect::<Vec<_>>(), [Kind::Start]);
+        assert_eq!(recognizer.view().active[0].map(|a| a.0), Some(1));
+        recognizer.absorb(&Plane { restart: true, ..plane(9, 5.0) }, &mut events);
+        assert_eq!(events.last().map(|e| (e.kind, e.t)), Some((Kind::End, Duration::from_millis(30))));
+        let view = recognizer.view();
+        assert!(view.filled < 0.5 && view.active[0].is_none() && view.ranking[0].is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_gap_fills_the_window_with_the_frame_before_it() -> Result<()> {
+        let mut recognizer = recognizer(Duration::ZERO);
+        let mut events = Vec::new();
+        recognizer.absorb(&plane(0, 5.0), &mut events);
+        recognizer.absorb(&Plane { repeats: 1, ..plane(2, 5.0) }, &mut events);
+        assert!(recognizer.decide(&mut events)?);
+        assert_eq!(recognizer.view().repeated, 1);
+        Ok(())
+    }
+
+    /// 35 ms a decision at a plane each 10 ms: one every 4 planes can be had.
+    #[test]
+    fn the_hop_grows_under_overload_and_shrinks_back() -> Result<()> {
+        let mut recognizer = recognizer(Duration::from_millis(35));
+        let mut events = Vec::new();
+        for n in 0..3 {
+            recognizer.absorb(&plane(n, 0.0), &mut events);
+        }
+        assert!(recognizer.decide(&mut events)?);
+        let grown = recognizer.adapt();
+        assert!(grown.is_some_and(|hop| hop >= 4), "{grown:?}");
+        assert!(recognizer.view().overloaded);
+        recognizer.infer_s = 0.001;
+        assert_eq!(recognizer.adapt(), Some(1));
+        assert!(!recognizer.view().overloaded);
+        assert_eq!(recognizer.adapt(), None);
+        Ok(())
     }
 }

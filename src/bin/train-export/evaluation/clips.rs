@@ -9,7 +9,7 @@ use kinora::model::manifest::{Activation, Input};
 use ndarray::ArrayView5;
 
 use super::metrics::{Confusion, clip_probabilities};
-use super::{EvaluateArgs, in_parallel, save, threads};
+use super::{EvaluateArgs, in_parallel, record, save, threads};
 use crate::data::{self, Dataset, Part, Sample, usage};
 use crate::plots;
 
@@ -117,6 +117,13 @@ fn report(args: &EvaluateArgs, bundle: &Bundle, confusion: &Confusion, data: &st
     println!("{}", confusion.table());
     let (top1, loss, macro_f1) = (figures.top1, figures.loss, figures.macro_f1);
     println!("{} clips of {data}: top-1 {top1:.4}, loss {loss:.4}, macro F1 {macro_f1:.4}", figures.clips);
+    if args.record {
+        let among = match args.labels.as_slice() {
+            [] => String::new(),
+            labels => format!(", among {}", labels.join(", ")),
+        };
+        record(bundle, &[("top-1", top1)], &format!("{} clips of {data}{among}", figures.clips))?;
+    }
     let Some(out) = &args.out else { return Ok(()) };
     let json = serde_json::json!({
         "model": bundle.manifest.name, "data": data, "labels": confusion.labels(), "figures": figures,

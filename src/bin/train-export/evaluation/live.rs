@@ -13,7 +13,7 @@ use kinora::stop::Stop;
 use kinora::synth::{Motion, Scene};
 
 use super::events::{EventScore, Found, Span, percentile, score};
-use super::{EvaluateArgs, in_parallel, save, threads};
+use super::{EvaluateArgs, in_parallel, record, save, threads};
 
 /// The mannequin camera's usual pictures.
 const CAMERA: (u32, u32, f32) = (640, 480, 30.0);
@@ -29,6 +29,14 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
     };
     let scores = in_parallel(threads(args), args.seeds as usize, || Ok(()), watch)?;
     println!("{}", table(&scores));
+    if args.record {
+        let mean = mean(&scores);
+        let mut figures = vec![("event F1", mean.f1)];
+        figures.extend(mean.delay_p50_s.map(|s| ("median delay in seconds", s)));
+        figures.extend(mean.false_alarms_per_10_min.map(|n| ("false alarms per 10 minutes of nothing", n)));
+        let on = format!("the live mannequin, seeds 1 to {}, {} s each, overlap 0.5", args.seeds, args.duration);
+        record(bundle, &figures, &on)?;
+    }
     let Some(out) = &args.out else { return Ok(()) };
     let runs: Vec<_> = scores.iter().map(|(seed, score)| serde_json::json!({"seed": seed, "score": score})).collect();
     let json = serde_json::json!({

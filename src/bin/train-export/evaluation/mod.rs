@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use kinora::engine;
 use kinora::model::Bundle;
+use kinora::model::manifest::Measured;
 use kinora::{Error, ErrorKind};
 
 use crate::data::{DataArgs, Part};
@@ -36,6 +37,9 @@ pub struct EvaluateArgs {
     /// Folder for confusion.csv, confusion.png and metrics.json, or live.json
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Write the figures into the bundle's manifest too
+    #[arg(long)]
+    pub record: bool,
     /// Watch the live mannequin instead of clips, and judge the actions reported
     #[arg(long)]
     pub live: bool,
@@ -104,6 +108,21 @@ fn unwritable(path: &Path, error: std::io::Error) -> Error {
 fn save(folder: &Path, name: &str, content: &str) -> anyhow::Result<()> {
     let path = folder.join(name);
     Ok(std::fs::write(&path, content).map_err(|e| unwritable(&path, e))?)
+}
+
+/// Puts `figures`, measured on `on`, into the bundle's manifest, in place of what it had of the same.
+fn record(bundle: &Bundle, figures: &[(&str, f64)], on: &str) -> anyhow::Result<()> {
+    let mut manifest = bundle.manifest.clone();
+    for (figure, value) in figures {
+        manifest.measured.retain(|m| m.figure != *figure || m.on != on);
+        let value = (value * 1e4).round() / 1e4;
+        manifest.measured.push(Measured { figure: (*figure).into(), value, on: on.into() });
+    }
+    let unfinished = "manifest.toml.new";
+    save(&bundle.dir, unfinished, &manifest.to_toml()?)?;
+    let [from, to] = [unfinished, "manifest.toml"].map(|name| bundle.dir.join(name));
+    std::fs::rename(&from, &to).map_err(|e| unwritable(&to, e))?;
+    Ok(())
 }
 
 /// Does `work` for `0..count` on several threads; each has a state of its own, made by `start`. Results are in order; the
