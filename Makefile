@@ -1,12 +1,13 @@
 # The commands of this project; `make help` lists them. ARGS goes to the program: make run ARGS="--source file:clip.mp4"
 SHELL := bash
+export PATH := $(PATH):$(HOME)/.cargo/bin
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run test train bench lint format clippy docs licences edge clean
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
-# Without a desktop: 20 seconds of the first camera, else of the mannequin, into a video, with event lines on the terminal.
+# Without a desktop: 20 seconds of the mannequin into a video, with event lines on the terminal.
 HEADLESS = --display video:out/kinora.mp4 --events - --duration 20
 
 help: ## list the commands
@@ -19,7 +20,7 @@ ifneq ($(strip $(ARGS)),)
 	@cargo run --release --quiet -- $(ARGS)
 else
 	@if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; then exec cargo run --release --quiet; fi; \
-	mkdir -p out; echo "no desktop: kinora $(HEADLESS)" >&2; \
+	mkdir -p out; rm -f out/kinora.mp4; echo "no desktop: kinora $(HEADLESS)" >&2; \
 	cargo run --release --quiet -- $(HEADLESS); \
 	echo "video: $$PWD/out/kinora.mp4" >&2
 endif

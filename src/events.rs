@@ -63,6 +63,8 @@ struct EventLine<'a> {
     label: &'a str,
     confidence: f64,
     t_start: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    t_end: Option<f64>,
     t: f64,
     frame: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +114,7 @@ impl EventWriter {
             label: context.label,
             confidence: rounded(event.confidence.into()),
             t_start: rounded(event.t_start.as_secs_f64()),
+            t_end: event.t_end.map(|t| rounded(t.as_secs_f64())),
             t: rounded(event.t.as_secs_f64()),
             frame: context.frame,
             latency_ms: context.latency.map(|latency| rounded(latency.as_secs_f64() * 1e3)),
@@ -223,6 +226,7 @@ mod tests {
         label: 3,
         confidence: 0.93,
         t_start: Duration::from_millis(12_300),
+        t_end: None,
         t: Duration::from_nanos(12_600_400_000),
     };
 

@@ -45,6 +45,11 @@ impl Window {
         self.shape.iter().product()
     }
 
+    /// Planes in a full window, T.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
     /// Empties the window.
     pub fn reset(&mut self) {
         (self.next, self.held, self.since) = (0, 0, None);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage, imageops};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage, imageops};
 
 use super::rate::Rate;
 use super::uri::Query;
@@ -129,6 +129,8 @@ fn read(path: &Path) -> Result<RgbImage> {
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| error(&e))?;
     let mut decoder = reader.into_decoder().map_err(|e| error(&e))?;
     let orientation = decoder.orientation().map_err(|e| error(&e))?;
+    // A header is a few bytes and can promise a picture that fills the memory.
+    Limits::default().reserve(decoder.total_bytes()).map_err(|e| error(&e))?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| error(&e))?;
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())

@@ -75,18 +75,30 @@ impl Default for Options {
     }
 }
 
+/// Sides of a picture that can be asked for, in pixels.
+const SIDE: std::ops::RangeInclusive<u32> = 1..=8192;
+/// Frame rates that can be asked for, a second.
+const RATE: std::ops::RangeInclusive<f32> = 0.1..=240.0;
+
 /// Opens the source that `uri` names: `file:VIDEO`, `images:FOLDER?fps=10&size=640x480`, `rtsp://HOST/PATH`,
 /// `synthetic:SEED?size=640x480&fps=30`, or the path of a video or of a folder of pictures. The path after `file:` is
 /// taken literally. Blocks until the source has its first picture, fails, or a stop is asked for.
 ///
 /// # Errors
 /// `Source` when the URI is wrong or what it names cannot be read as pictures, `SourceLost` when a network stream does
-/// not answer, `Usage` when the transform does not fit the picture.
+/// not answer, `Usage` when options are out of range or do not fit the picture.
 pub fn open(uri: &str, options: &Options, stop: &Stop) -> Result<Box<dyn Source>> {
     if let Some((width, height)) = options.size
-        && (width == 0 || height == 0)
+        && !(SIDE.contains(&width) && SIDE.contains(&height))
     {
-        return Err(Error::new(ErrorKind::Usage, format_args!("size {width}x{height} has no pixels")));
+        let message = format!("size {width}x{height}: both must be from {} to {} pixels", SIDE.start(), SIDE.end());
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
+    if let Some(rate) = options.frame_rate
+        && !RATE.contains(&rate)
+    {
+        let message = format!("frame rate {rate}: must be from {} to {} a second", RATE.start(), RATE.end());
+        return Err(Error::new(ErrorKind::Usage, message));
     }
     let source: Box<dyn Source> = match Address::parse(uri)? {
         Address::File(path) => Box::new(file::Video::open_file(uri, &path, options, stop)?),

@@ -8,7 +8,7 @@ use kinora::decision::Decision;
 use kinora::engine;
 use kinora::frame::Frame;
 use kinora::overlay::{Activity, Overlay, Score, Status};
-use kinora::pipeline::{Intake, Percentiles, Recognizer, resident_mib};
+use kinora::pipeline::{Intake, Recognizer, nearest_rank, resident_mib};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 use serde::Serialize;
@@ -59,7 +59,7 @@ struct Report {
 }
 
 #[derive(Default)]
-struct Clock(Percentiles);
+struct Clock(Vec<f32>);
 
 impl Clock {
     fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
@@ -70,11 +70,12 @@ impl Clock {
     }
 
     fn add(&mut self, begin: Instant) {
-        self.0.add(begin.elapsed().as_secs_f32() * 1e3);
+        self.0.push(begin.elapsed().as_secs_f32() * 1e3);
     }
 
     fn times(&mut self) -> Times {
-        let [p50, p90, p99] = self.0.at([0.5, 0.9, 0.99]).unwrap_or([f32::NAN; 3]);
+        self.0.sort_unstable_by(f32::total_cmp);
+        let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|p| nearest_rank(&self.0, p).unwrap_or(f32::NAN));
         Times { p50, p90, p99 }
     }
 }
@@ -114,7 +115,8 @@ pub fn command(args: &BenchArgs, begin: Instant) -> Result<()> {
         } else {
             None
         };
-        let candidates: [Score; 2] = std::array::from_fn(|i| Score { label: &bundle.labels[i], confidence: 0.3 });
+        let candidates: [Score; 2] =
+            std::array::from_fn(|i| Score { label: &bundle.labels[i % bundle.labels.len()], confidence: 0.3 });
         let top = recognizer.view().ranking[0].unwrap_or((0, 0.0));
         let action = [Score { label: &bundle.labels[top.0], confidence: top.1 }];
         let status = Status {
@@ -125,13 +127,16 @@ pub fn command(args: &BenchArgs, begin: Instant) -> Result<()> {
         };
         let Ok(()) = draw.time(|| overlay.draw(&mut frame, &status));
         events.clear();
+        if n < filling {
+            draw = Clock::default();
+        }
         if n >= filling {
             whole.add(begin);
             if sampled {
-                prepare.0.add(prepared);
+                prepare.0.push(prepared);
             }
             if let Some(took) = decided {
-                decide.0.add(took);
+                decide.0.push(took);
                 decisions += 1;
             }
         }

@@ -48,6 +48,7 @@ pub struct Decision {
     min_duration_s: Option<f32>,
     merge_gap_s: Option<f32>,
     cooldown_s: Option<f32>,
+    lag_s: Option<f32>,
     nothing: Option<String>,
     labels: Option<BTreeMap<String, Thresholds>>,
 }
@@ -74,7 +75,7 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|e| Error::new(ErrorKind::Usage, format_args!("--config {}: {e}", path.display())))?;
         toml::from_str(&text).map_err(|e| {
-            let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let line = e.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());
             Error::new(ErrorKind::Usage, format_args!("{}, line {line}: {}", path.display(), e.message()))
         })
     }
@@ -118,6 +119,7 @@ impl Decision {
         put(&mut settings.min_duration_s, &self.min_duration_s);
         put(&mut settings.merge_gap_s, &self.merge_gap_s);
         put(&mut settings.cooldown_s, &self.cooldown_s);
+        put(&mut settings.lag_s, &self.lag_s);
         put(&mut settings.nothing, &self.nothing);
         put(&mut settings.labels, &self.labels);
     }
@@ -158,7 +160,7 @@ mod tests {
     #[test]
     fn mistakes_name_file_and_line() {
         for (text, fragment) in
-            [("\nsorce = 'x'", "sorce"), ("hop = 'many'", "line 1"), ("a = = b", "line 1"), ("rotate = '45'", "45")]
+            [("\nsorce = 'x'", "line 2"), ("hop = 'many'", "line 1"), ("a = = b", "line 1"), ("rotate = '45'", "45")]
         {
             let error = read(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);

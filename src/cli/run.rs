@@ -44,13 +44,28 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
     let options = engine::Options { engine: args.model.engine.unwrap_or_default(), ..engine::Options::default() };
     let engine = engine::open(&bundle, &options)?;
     let hop = args.model.hop.map_or(manifest.run.hop, usize::from);
+    if hop as f32 / manifest.input.frame_rate >= Decision::LONGEST_STEP.as_secs_f32() {
+        let message = format!("--hop {hop}: decisions more than {:?} apart find no action", Decision::LONGEST_STEP);
+        return Err(Error::new(ErrorKind::Usage, message).into());
+    }
     let recognizer = Recognizer::new(manifest, engine.session()?, decision, hop);
 
-    let (source, reopen) = open_source(&args, &stop)?;
+    let (source, reopen) = match open_source(&args, &stop) {
+        // Ctrl-C while a camera was waited for is no failure.
+        Err(_) if stop.requested() => return Ok(()),
+        opened => opened?,
+    };
     let info = source.info().clone();
     let format = Format { width: info.width, height: info.height, frame_rate: info.frame_rate };
     let uri = args.display.clone().unwrap_or_else(|| default_display().into());
     let display = display::open(&uri, format)?;
+    if info.frame_rate * (manifest.input.frames as f32 / 2.0).max(1.0) < manifest.input.frame_rate {
+        log::warn!(
+            "{}: {} pictures a second are too few for this model: its window never fills",
+            info.name,
+            info.frame_rate
+        );
+    }
     let events = match args.events {
         Some(target) => Some(EventWriter::open(&target)?),
         None if quiet || uri == "window" => None,
@@ -117,7 +132,9 @@ fn open_source(args: &RunArgs, stop: &Stop) -> Result<(Box<dyn Source>, Opener),
 }
 
 fn report(summary: &Summary) {
-    let Summary { frames, dropped, decisions, actions, latency_ms } = summary;
+    let Summary { frames, dropped, repeated, decisions, actions, latency_ms } = summary;
     let latency = latency_ms.map_or(String::new(), |[p50, p99]| format!(", latency {p50:.1} ms, p99 {p99:.1} ms"));
-    log::info!("{frames} frames, {dropped} lost, {decisions} decisions, {actions} actions{latency}");
+    log::info!(
+        "{frames} frames, {dropped} lost, {repeated} repeated, {decisions} decisions, {actions} actions{latency}"
+    );
 }

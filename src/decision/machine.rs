@@ -27,6 +27,7 @@ pub struct Decision {
     min_duration: Duration,
     merge_gap: Duration,
     cooldown: Duration,
+    lag: Duration,
     nothing: Option<usize>,
     tracks: Vec<Track>,
     scores: Vec<f32>,
@@ -110,6 +111,7 @@ impl Decision {
             min_duration: seconds(settings.min_duration_s),
             merge_gap: seconds(settings.merge_gap_s),
             cooldown: seconds(settings.cooldown_s),
+            lag: seconds(settings.lag_s),
             nothing,
             tracks: labels.iter().enumerate().map(track).collect(),
             scores: vec![0.0; labels.len()],
@@ -241,18 +243,18 @@ impl Decision {
     }
 
     fn start(&mut self, label: usize, since: Duration, t: Duration, events: &mut Vec<Event>) {
-        let mut t_start = since;
+        let mut t_start = since.saturating_sub(self.lag);
         if self.activation == Activation::Softmax {
             for other in 0..self.tracks.len() {
                 self.end(other, since, events);
             }
-            t_start = since.max(self.last_end);
+            t_start = t_start.max(self.last_end);
         }
         let confidence = self.tracks[label].score;
         let run = Run { id: self.next_id, t_start, peak: confidence, told: confidence, told_at: t };
         self.next_id += 1;
         self.tracks[label].phase = Phase::Running(run);
-        events.push(Event { kind: Kind::Start, id: run.id, label, confidence, t_start, t });
+        events.push(Event { kind: Kind::Start, id: run.id, label, confidence, t_start, t_end: None, t });
     }
 
     /// Ends `label` if it was reported, at `t` or when it fell, whichever is earlier.
@@ -263,9 +265,10 @@ impl Decision {
             Phase::Idle { .. } | Phase::Rising { .. } => return,
         };
         let Run { id, t_start, peak: confidence, .. } = run;
-        events.push(Event { kind: Kind::End, id, label, confidence, t_start, t });
+        let t_end = t.saturating_sub(self.lag).max(t_start);
+        events.push(Event { kind: Kind::End, id, label, confidence, t_start, t_end: Some(t_end), t });
         self.tracks[label].phase = Phase::Idle { ready: t + self.cooldown };
-        self.last_end = t;
+        self.last_end = t_end;
     }
 
     /// Tells what changed about running actions. Softmax: not while another action rises, which may turn out to have
@@ -281,7 +284,7 @@ impl Decision {
             if changed || t - run.told_at >= Self::UPDATE_EVERY {
                 (run.told, run.told_at) = (track.score, t);
                 let Run { id, t_start, .. } = *run;
-                events.push(Event { kind: Kind::Update, id, label, confidence: track.score, t_start, t });
+                events.push(Event { kind: Kind::Update, id, label, confidence: track.score, t_start, t_end: None, t });
             }
         }
     }

@@ -46,6 +46,9 @@ pub struct Settings {
     pub merge_gap_s: f32,
     /// Time after an action's end in which the same action does not start again.
     pub cooldown_s: f32,
+    /// How far the scores are behind what happens: a window has to see some of an action before, and some of what
+    /// follows after. Reported starts and ends are put back by this.
+    pub lag_s: f32,
     /// The label that means that nothing is happening; it never becomes an event. A model need not have it.
     pub nothing: String,
     /// Thresholds of single labels, in place of `enter` and `exit`.
@@ -72,6 +75,7 @@ impl Default for Settings {
             min_duration_s: 0.2,
             merge_gap_s: 0.3,
             cooldown_s: 0.0,
+            lag_s: 0.0,
             nothing: "nothing".into(),
             labels: BTreeMap::new(),
         }
@@ -105,6 +109,7 @@ impl Settings {
             ("min_duration_s", self.min_duration_s),
             ("merge_gap_s", self.merge_gap_s),
             ("cooldown_s", self.cooldown_s),
+            ("lag_s", self.lag_s),
         ];
         for (field, value) in times {
             if !(0.0..=Self::LONGEST_S).contains(&value) {
@@ -165,6 +170,8 @@ pub struct Event {
     pub confidence: f32,
     /// Source time at which it began.
     pub t_start: Duration,
-    /// Source time of this change.
+    /// Of an end: source time at which the action was over.
+    pub t_end: Option<Duration>,
+    /// Source time at which this was seen.
     pub t: Duration,
 }

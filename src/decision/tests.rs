@@ -189,6 +189,26 @@ fn a_cooldown_delays_the_next_start_of_the_same_action_only() {
     assert_eq!(events[2], "Start clap 2 0.7 0.9");
 }
 
+/// What is put back stays in order: no action begins before the one before it was over, or ends before it began.
+#[test]
+fn a_lag_puts_starts_and_ends_back() {
+    let late = Settings { lag_s: 0.4, merge_gap_s: 0.0, ..plain() };
+    let mut decision = decision(Softmax, late);
+    let mut events = Vec::new();
+    let sequence = [(QUIET, 10), (WAVE, 10), (CLAP, 3), (QUIET, 10)];
+    let steps = sequence.iter().flat_map(|(scores, times)| std::iter::repeat_n(scores, *times)).enumerate();
+    for (step, scores) in steps {
+        decision.step(at(step as f64 * STEP_S), &logits(Softmax, *scores), &mut events);
+    }
+    let spans: Vec<(usize, Duration, Option<Duration>)> =
+        events.iter().filter(|e| e.kind == Kind::End).map(|e| (e.label, e.t_start, e.t_end)).collect();
+    assert_eq!(
+        spans.iter().map(|s| (s.1, s.2)).collect::<Vec<_>>(),
+        [(at(0.6), Some(at(1.6))), (at(1.6), Some(at(1.9))),]
+    );
+    assert!(events.windows(2).all(|pair| pair[0].t <= pair[1].t), "{events:?}");
+}
+
 #[test]
 fn thresholds_of_single_labels_apply_to_them_alone() {
     let mut settings = plain();

@@ -260,7 +260,9 @@ impl Encoder {
         drop(stdin);
         let status = child.wait().map_err(|e| format!("ffmpeg: {e}"))?;
         let messages = messages.join().unwrap_or_default();
-        if status.success() { Ok(()) } else { Err(format!("ffmpeg: {} ({status})", cause(&messages))) }
+        // Told to end by whoever ended us too (systemd signals all): it completes the file and says nothing.
+        let told_to_end = status.code() == Some(255) && messages.trim().is_empty();
+        if status.success() || told_to_end { Ok(()) } else { Err(format!("ffmpeg: {} ({status})", cause(&messages))) }
     }
 }
 
@@ -311,13 +313,17 @@ fn check_writable(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
+/// Files above this many bytes are not copied at the end of a run, which should not take long.
+const LARGEST_REWRITE: u64 = 256 << 20;
+
 /// Rewrites a fragmented file so that its index stands in front. The file is good without: whatever fails, it stays.
 fn index_in_front(program: &str, path: &Path, name: &str) {
     let Ok(path) = path.canonicalize() else { return };
     let (Some(folder), Some(file), Some(extension)) = (path.parent(), path.file_name(), extension(&path)) else {
         return;
     };
-    if !path.is_file() {
+    let short_enough = |m: std::fs::Metadata| m.is_file() && m.len() <= LARGEST_REWRITE;
+    if !fs::metadata(&path).is_ok_and(short_enough) {
         return;
     }
     let part = folder.join(format!(".{}.part", file.to_string_lossy()));

@@ -97,8 +97,12 @@ pub fn write(
     if !parent.as_os_str().is_empty() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
-    // What an interrupted run left behind.
+    // What an interrupted run left behind: the old bundle may be the only one.
     let _ = fs::remove_dir_all(&temporary);
+    if old.exists() && !target.exists() {
+        fs::rename(&old, &target).map_err(failed)?;
+    }
+    let _ = fs::remove_dir_all(&old);
     let written = fs::create_dir(&temporary)
         .map_err(failed)
         .and_then(|()| fill(&temporary, manifest, labels, graph, weights, golden))

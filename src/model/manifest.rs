@@ -265,7 +265,8 @@ impl Manifest {
         range("decision.smoothing_s", decision.smoothing_s, 0.0, 3600.0)?;
         range("decision.min_duration_s", decision.min_duration_s, 0.0, 3600.0)?;
         range("decision.merge_gap_s", decision.merge_gap_s, 0.0, 3600.0)?;
-        range("decision.cooldown_s", decision.cooldown_s, 0.0, 3600.0)
+        range("decision.cooldown_s", decision.cooldown_s, 0.0, 3600.0)?;
+        range("decision.lag_s", decision.lag_s, 0.0, 3600.0)
     }
 
     /// Checks `labels` against the number of classes and the sided pairs.

@@ -74,6 +74,9 @@ impl Windows {
             if !self.intake.offer(&frame, &mut self.plane)? {
                 continue;
             }
+            if self.plane.restart {
+                self.window.reset();
+            }
             for _ in 0..self.plane.repeats {
                 self.window.repeat();
             }

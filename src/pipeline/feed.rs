@@ -61,9 +61,11 @@ impl Feed {
         self.lock().lost.clone()
     }
 
-    /// The error that ended the source, once.
-    pub fn failure(&self) -> Option<Error> {
-        self.lock().failed.take()
+    /// The error that ended the source, once. To be asked when the frames are [closed](Receiver::closed).
+    pub fn failure(&mut self) -> Option<Error> {
+        let panicked = self.thread.take().is_some_and(|thread| thread.join().is_err());
+        let failed = self.lock().failed.take();
+        failed.or_else(|| panicked.then(|| Error::new(ErrorKind::Internal, "the capture thread panicked")))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -144,7 +146,6 @@ impl Worker {
                 frame.captured = Instant::now();
             }
             splice.apply(&mut frame);
-            // With real time a frame without a slot is lost: the next one takes its place.
             if let Some(slot) = self.free_slot() {
                 self.sender.send(std::mem::replace(&mut frame, slot));
             }
@@ -152,11 +153,15 @@ impl Worker {
         Ok(())
     }
 
+    /// With real time the oldest frame that waits is lost when there is no other slot.
     fn free_slot(&mut self) -> Option<Frame> {
         loop {
             let slot = self.sender.slot();
-            if slot.is_some() || self.realtime || self.stop.requested() {
+            if slot.is_some() || self.stop.requested() {
                 return slot;
+            }
+            if self.realtime {
+                return self.sender.reclaim(|_, _| ());
             }
             self.sender.wait_free(Stop::TICK);
         }

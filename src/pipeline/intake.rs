@@ -24,11 +24,18 @@ pub struct Plane {
     pub restart: bool,
 }
 
+impl Plane {
+    /// Takes the place of `lost` too, the plane just before this one, which nobody will see.
+    pub fn stand_in_for(&mut self, lost: &Plane) {
+        self.restart |= lost.restart;
+        self.repeats = if self.restart { 0 } else { self.repeats + lost.repeats + 1 };
+    }
+}
+
 /// Samples frames by time and prepares each sampled one once.
 pub struct Intake {
     sampler: Sampler,
     preprocessor: Preprocessor,
-    frames: usize,
     lost: usize,
     restart: bool,
 }
@@ -39,7 +46,6 @@ impl Intake {
         Self {
             sampler: Sampler::new(input.frame_rate, input.frames),
             preprocessor: Preprocessor::new(input),
-            frames: input.frames,
             lost: 0,
             restart: true,
         }
@@ -70,21 +76,11 @@ impl Intake {
         if !self.preprocessor.prepare(frame, &mut plane.data)? {
             return Ok(false);
         }
-        // Planes that found no slot are a gap too, which the sampler has not seen.
-        plane.restart = self.restart || self.lost > self.frames / 2;
+        plane.restart = self.restart;
         plane.repeats = if plane.restart { 0 } else { self.lost };
         (plane.timestamp, plane.captured, plane.sequence) = (frame.timestamp, frame.captured, frame.sequence);
         (self.restart, self.lost) = (false, 0);
         Ok(true)
-    }
-
-    /// Notes a frame that cannot be prepared, as there is no free slot for its plane.
-    pub fn miss(&mut self, frame: &Frame) {
-        match self.sampler.offer(frame.timestamp) {
-            Sample::Skip => {}
-            Sample::Take { repeats } => self.lost += repeats + 1,
-            Sample::Restart => self.begin(),
-        }
     }
 
     /// Forgets the stream: the next frame begins a new window.
@@ -124,14 +120,12 @@ mod tests {
         frame
     }
 
-    /// `(time, repeats, restart)` of the planes of frames at `times`; a negative time finds no slot.
+    /// `(time, repeats, restart)` of the planes of frames at `times`.
     fn planes(intake: &mut Intake, times: &[f64]) -> Result<Vec<(f64, usize, bool)>> {
         let mut plane = intake.plane();
         let mut list = Vec::new();
         for &t in times {
-            if t < 0.0 {
-                intake.miss(&frame(-t));
-            } else if intake.offer(&frame(t), &mut plane)? {
+            if intake.offer(&frame(t), &mut plane)? {
                 list.push((plane.timestamp.as_secs_f64(), plane.repeats, plane.restart));
             }
         }
@@ -147,12 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn planes_without_a_slot_are_a_gap() -> Result<()> {
-        let got = planes(&mut intake(Colour::Rgb), &[0.0, -0.1, -0.2, 0.3])?;
-        assert_eq!(got, [(0.0, 0, true), (0.3, 2, false)]);
-        let got = planes(&mut intake(Colour::Rgb), &[0.0, -0.1, -0.2, -0.3, -0.4, -0.5, 0.6])?;
-        assert_eq!(got, [(0.0, 0, true), (0.6, 0, true)]);
-        Ok(())
+    fn a_lost_plane_is_a_gap_before_the_next() {
+        let plain = intake(Colour::Rgb).plane();
+        let mut next = Plane { repeats: 2, ..plain.clone() };
+        next.stand_in_for(&Plane { repeats: 1, ..plain.clone() });
+        assert_eq!((next.repeats, next.restart), (4, false));
+        next.stand_in_for(&Plane { restart: true, ..plain });
+        assert_eq!((next.repeats, next.restart), (0, true), "a new window begins with what is left of it");
     }
 
     #[test]

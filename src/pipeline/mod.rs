@@ -24,4 +24,4 @@ pub use feed::Opener;
 pub use intake::{Intake, Plane};
 pub use recognizer::{Recognizer, View};
 pub use run::{Limits, Pipeline, Summary};
-pub use statistics::{Percentiles, resident_mib};
+pub use statistics::{Percentiles, nearest_rank, resident_mib};

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::intake::{Intake, Plane};
 use super::recognizer::{Recognizer, View};
 use super::slots::{Bell, Receiver, Sender, ring};
-use crate::decision::Event;
+use crate::decision::{Decision, Event};
 use crate::frame::Frame;
 use crate::{Error, ErrorKind, Result};
 
@@ -58,13 +58,14 @@ impl Recognition {
         Self::Inline { recognizer: Box::new(recognizer), plane: intake.plane(), events: Vec::with_capacity(16) }
     }
 
-    /// Starts a thread; `ready` is rung when there are events. Up to `waiting` planes wait while the engine runs.
+    /// Starts a thread; `ready` is rung when there are events. While the engine runs, more planes can wait than the
+    /// window has: whatever is lost, the newest window is whole.
     ///
     /// # Errors
     /// `Internal` when the system starts no thread.
-    pub fn beside(recognizer: Recognizer, intake: &Intake, waiting: usize, ready: Arc<Bell>) -> Result<Self> {
+    pub fn beside(recognizer: Recognizer, intake: &Intake, ready: Arc<Bell>) -> Result<Self> {
         let bell = Arc::new(Bell::default());
-        let (planes, receiver) = ring((0..waiting.max(2)).map(|_| intake.plane()).collect(), bell.clone());
+        let (planes, receiver) = ring((0..recognizer.frames() + 2).map(|_| intake.plane()).collect(), bell.clone());
         let shared = Arc::new(Mutex::new(Shared::default()));
         let worker = Worker { recognizer, planes: receiver, bell, ready, shared: shared.clone() };
         let thread = std::thread::Builder::new()
@@ -136,19 +137,17 @@ impl Recognition {
 impl Beside {
     fn offer(&mut self, intake: &mut Intake, frame: &Frame) -> Result<()> {
         let Some(planes) = &mut self.planes else { return Ok(()) };
-        // A free slot that the frame does not need is kept for the next one.
-        match planes.slot() {
-            None => intake.miss(frame),
-            Some(mut plane) => match intake.offer(frame, &mut plane) {
-                Ok(true) => planes.send(plane),
-                Ok(false) => planes.keep(plane),
-                Err(error) => {
-                    planes.keep(plane);
-                    return Err(error);
-                }
-            },
+        // More planes may wait than the window has, so what is given up here would be of no use when its turn came.
+        let slot = planes.slot().or_else(|| planes.reclaim(|lost, next| next.stand_in_for(lost)));
+        let Some(mut plane) = slot else { return Ok(()) };
+        let offered = intake.offer(frame, &mut plane);
+        if let Ok(true) = offered {
+            planes.send(plane);
+        } else {
+            // A slot that the frame does not need is kept for the next one.
+            planes.keep(plane);
         }
-        Ok(())
+        offered.map(|_| ())
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -156,6 +155,9 @@ impl Beside {
     }
 
     fn collect(&mut self, found: &mut Vec<Found>) -> Result<()> {
+        if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.close();
+        }
         let mut shared = self.lock();
         found.append(&mut shared.found);
         shared.failed.take().map_or(Ok(()), Err)
@@ -201,7 +203,7 @@ impl Worker {
             }
             if !any && closed {
                 self.recognizer.finish(&mut events);
-                self.publish(&mut events, newest);
+                self.publish(&mut events, newest.map(|(frame, _)| (frame, None)));
                 return;
             }
             if any {
@@ -211,10 +213,20 @@ impl Worker {
                     return;
                 }
                 self.note_overload();
-                self.publish(&mut events, newest);
+                self.publish(&mut events, newest.map(|(frame, captured)| (frame, Some(captured))));
             } else {
                 self.bell.wait(Duration::from_millis(200));
+                self.end_in_silence(&mut events, newest);
             }
+        }
+    }
+
+    /// Ends what runs when no plane has come for long: the source is lost, perhaps for hours.
+    fn end_in_silence(&mut self, events: &mut Vec<Event>, newest: Option<(u64, Instant)>) {
+        let Some((frame, captured)) = newest else { return };
+        if self.recognizer.is_active() && captured.elapsed() > Decision::LONGEST_STEP {
+            self.recognizer.finish(events);
+            self.publish(events, Some((frame, None)));
         }
     }
 
@@ -228,13 +240,14 @@ impl Worker {
         }
     }
 
-    fn publish(&self, events: &mut Vec<Event>, newest: Option<(u64, std::time::Instant)>) {
+    /// `newest`: the newest frame seen, and when it was captured if what is told follows from it.
+    fn publish(&self, events: &mut Vec<Event>, newest: Option<(u64, Option<Instant>)>) {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.view = self.recognizer.view();
         if events.is_empty() {
             return;
         }
-        let (frame, latency) = newest.map_or((0, None), |(frame, captured)| (frame, Some(captured.elapsed())));
+        let (frame, latency) = newest.map_or((0, None), |(frame, captured)| (frame, captured.map(|at| at.elapsed())));
         shared.found.extend(events.drain(..).map(|event| Found { event, frame, latency }));
         drop(shared);
         self.ready.ring();

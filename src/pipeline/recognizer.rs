@@ -124,6 +124,16 @@ impl Recognizer {
         self.window.reset();
     }
 
+    /// Planes in a window.
+    pub fn frames(&self) -> usize {
+        self.window.frames()
+    }
+
+    /// Whether an action runs.
+    pub fn is_active(&self) -> bool {
+        !self.decision.active().is_empty()
+    }
+
     /// The hop that was asked for.
     pub fn wanted_hop(&self) -> usize {
         self.wanted_hop

@@ -51,7 +51,7 @@ pub struct Pipeline {
     pub realtime: bool,
     /// When to stop.
     pub limits: Limits,
-    /// Asks for an early end, from outside.
+    /// Asks for an early end, from outside; at the end of the run it is set, so that the source stops too.
     pub stop: Stop,
 }
 
@@ -62,6 +62,8 @@ pub struct Summary {
     pub frames: u64,
     /// Frames that were lost: by the source, on the way, or not shown because a newer one was there.
     pub dropped: u64,
+    /// Moments without a frame, for which the frame before was taken once more.
+    pub repeated: u64,
     /// Decisions.
     pub decisions: u64,
     /// Actions that were reported.
@@ -79,8 +81,7 @@ impl Pipeline {
     pub fn run(self) -> Result<Summary> {
         let ready = Arc::new(Bell::default());
         let recognition = if self.realtime {
-            // Planes that wait longer than half a window would begin a new one.
-            Recognition::beside(self.recognizer, &self.intake, 8, ready.clone())?
+            Recognition::beside(self.recognizer, &self.intake, ready.clone())?
         } else {
             Recognition::inline(self.recognizer, &self.intake)
         };
@@ -114,6 +115,8 @@ impl Pipeline {
         };
         let result = run.until_the_end(&ready);
         let finished = run.finish();
+        // A source that waits or opens looks at this one.
+        run.stop.request();
         result.and(finished)
     }
 }
@@ -196,7 +199,7 @@ impl Run {
             self.count(&frame);
             self.recognition.offer(&mut self.intake, &frame, &mut self.found)?;
             if let Some(older) = newest.replace(frame) {
-                self.summary.dropped += 1;
+                self.summary.dropped += u64::from(self.display.shows());
                 self.feed.frames.give_back(older);
             }
             if !self.realtime {
@@ -234,10 +237,14 @@ impl Run {
         let view = self.recognition.view();
         self.summary.decisions = view.decisions;
         if !self.realtime {
+            let lasted = self.last_time.saturating_sub(self.first.unwrap_or_default());
             self.rates.frame_rate = self.nominal_rate;
+            self.rates.decision_rate = view.decisions as f32 / lasted.as_secs_f32().max(1.0);
             return;
         }
-        self.latency.add(frame.captured.elapsed().as_secs_f32() * 1e3);
+        if self.display.shows() {
+            self.latency.add(frame.captured.elapsed().as_secs_f32() * 1e3);
+        }
         let elapsed = self.rates.since.elapsed();
         if elapsed >= Duration::from_secs(1) {
             let rates = &mut self.rates;
@@ -343,7 +350,8 @@ impl Run {
         let recognised = self.recognition.finish(&mut self.found);
         let written = self.write_events();
         let shown = self.display.finish();
-        self.summary.decisions = self.recognition.view().decisions;
+        let view = self.recognition.view();
+        (self.summary.decisions, self.summary.repeated) = (view.decisions, view.repeated);
         if self.realtime {
             self.summary.latency_ms = self.latency.at([0.5, 0.99]);
         }

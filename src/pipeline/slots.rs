@@ -1,12 +1,17 @@
 //! A fixed number of slots that go round between two threads: filled by the sender, emptied by the receiver, back again.
-//! Nothing is allocated after the start; nobody waits for a lock that the other side holds for long.
+//! Nothing is allocated after the start. Free slots come back without a lock. Filled ones lie behind one that is held for
+//! a push or a pop only, because a sender that is ahead takes the oldest of them back: the latest wins.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ringbuf::traits::{Consumer, Producer, Split};
+use ringbuf::traits::{Consumer, Observer, Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
+
+fn lock<T>(filled: &Mutex<HeapRb<T>>) -> MutexGuard<'_, HeapRb<T>> {
+    filled.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Wakes one waiting thread. A ring before the wait is kept.
 #[derive(Debug, Default)]
@@ -33,7 +38,7 @@ impl Bell {
 /// The side that fills slots.
 pub struct Sender<T> {
     free: HeapCons<T>,
-    filled: HeapProd<T>,
+    filled: Arc<Mutex<HeapRb<T>>>,
     freed: Arc<Bell>,
     ready: Arc<Bell>,
     closed: Arc<AtomicBool>,
@@ -43,7 +48,7 @@ pub struct Sender<T> {
 /// The side that empties slots.
 pub struct Receiver<T> {
     free: HeapProd<T>,
-    filled: HeapCons<T>,
+    filled: Arc<Mutex<HeapRb<T>>>,
     freed: Arc<Bell>,
     closed: Arc<AtomicBool>,
 }
@@ -52,12 +57,13 @@ pub struct Receiver<T> {
 pub fn ring<T>(slots: Vec<T>, ready: Arc<Bell>) -> (Sender<T>, Receiver<T>) {
     let count = slots.len().max(1);
     let (mut free_in, free) = HeapRb::new(count).split();
-    let (filled, filled_out) = HeapRb::new(count).split();
+    let filled = Arc::new(Mutex::new(HeapRb::new(count)));
     free_in.push_iter(slots.into_iter());
     let freed = Arc::new(Bell::default());
     let closed = Arc::new(AtomicBool::new(false));
-    let sender = Sender { free, filled, freed: freed.clone(), ready, closed: closed.clone(), kept: None };
-    (sender, Receiver { free: free_in, filled: filled_out, freed, closed })
+    let sender =
+        Sender { free, filled: filled.clone(), freed: freed.clone(), ready, closed: closed.clone(), kept: None };
+    (sender, Receiver { free: free_in, filled, freed, closed })
 }
 
 impl<T> Sender<T> {
@@ -78,10 +84,24 @@ impl<T> Sender<T> {
 
     /// Hands a filled slot over. There is room for as many as there are slots.
     pub fn send(&mut self, slot: T) {
-        if self.filled.try_push(slot).is_err() {
+        if lock(&self.filled).try_push(slot).is_err() {
             log::error!("more slots were sent than there are");
         }
         self.ready.ring();
+    }
+
+    /// Takes back the oldest slot that the receiver has not taken, if the one after it has not been taken either;
+    /// `pass_on` tells that one what it is the first to follow.
+    pub fn reclaim(&mut self, pass_on: impl FnOnce(&T, &mut T)) -> Option<T> {
+        let mut filled = lock(&self.filled);
+        if filled.occupied_len() < 2 {
+            return None;
+        }
+        let oldest = filled.try_pop()?;
+        if let Some(next) = filled.first_mut() {
+            pass_on(&oldest, next);
+        }
+        Some(oldest)
     }
 }
 
@@ -95,7 +115,7 @@ impl<T> Drop for Sender<T> {
 impl<T> Receiver<T> {
     /// The oldest filled slot.
     pub fn receive(&mut self) -> Option<T> {
-        self.filled.try_pop()
+        lock(&self.filled).try_pop()
     }
 
     /// Gives an emptied slot back to the sender.
@@ -154,13 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_receiver_leaves_no_slot() {
-        let (mut sender, _receiver) = ring(vec![0, 0], Arc::default());
-        for _ in 0..2 {
-            let slot = sender.slot();
-            assert!(slot.is_some());
-            sender.send(1);
+    fn a_sender_that_is_ahead_gives_up_the_oldest() {
+        let (mut sender, mut receiver) = ring(vec![(0, 0); 3], Arc::default());
+        for n in 1..=3 {
+            assert!(sender.slot().is_some());
+            sender.send((n, 0));
         }
         assert_eq!(sender.slot(), None);
+        assert_eq!(sender.reclaim(|oldest, next| next.1 = oldest.0), Some((1, 0)));
+        sender.send((4, 0));
+        assert_eq!([receiver.receive(), receiver.receive()], [Some((2, 1)), Some((3, 0))]);
+        assert_eq!(sender.reclaim(|_, _| ()), None, "the newest is not given up");
+        assert_eq!(receiver.receive(), Some((4, 0)));
     }
 }

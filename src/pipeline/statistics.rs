@@ -33,8 +33,14 @@ impl Percentiles {
         let sorted = &mut self.sorted[..kept];
         sorted.copy_from_slice(&self.values[..kept]);
         sorted.sort_unstable_by(f32::total_cmp);
-        Some(p.map(|p| sorted[((p * kept as f32).ceil() as usize).clamp(1, kept) - 1]))
+        Some(p.map(|p| nearest_rank(sorted, p).unwrap_or(f32::NAN)))
     }
+}
+
+/// The value at share `p` (0 to 1) of `sorted` measurements: of the nearest rank. `None` without measurements.
+pub fn nearest_rank(sorted: &[f32], p: f32) -> Option<f32> {
+    let rank = ((p * sorted.len() as f32).ceil() as usize).clamp(1, sorted.len().max(1));
+    sorted.get(rank - 1).copied()
 }
 
 /// Resident memory of this process in MiB, where the system tells (Linux).

@@ -58,7 +58,7 @@ impl Backdrop {
             grain: if plain { 0.0 } else { dice.between(0.0, 8.0) },
             patches: (0..count).map(|_| Patch::random(dice)).collect(),
             drifter: dice.chance(0.1).then(|| (Patch::random(dice), dice.between(-0.12, 0.12))),
-            noise: if dice.chance(0.3) { 0.0 } else { dice.between(0.5, 6.0) },
+            noise: if dice.chance(0.45) { 0.0 } else { dice.between(0.5, 6.0) },
             flicker: if dice.chance(0.4) { dice.between(0.0, 0.02) } else { 0.0 },
             drift: if dice.chance(0.15) { dice.between(0.02, 0.12) } else { 0.0 },
         }

@@ -48,12 +48,14 @@ impl Camera {
         let share = match framing {
             Framing::Whole => dice.between(0.35, 0.95),
             Framing::Far => dice.between(0.3, 0.65),
-            Framing::Upper => dice.between(1.0, 1.6),
+            Framing::Upper => dice.between(0.85, 1.4),
         };
         let focal = dice.between(0.85, 1.7);
         let distance = focal * height / share;
         let aim = if framing == Framing::Upper { 1.06 - 0.5 / share } else { 0.5 } * height;
         let room = if framing == Framing::Upper { 0.09 } else { 0.45 * (1.0 - share) };
+        // The larger the body, the nearer to the middle it has to be to be seen.
+        let aside = (0.33 - 0.18 * share).max(0.08);
         let level = dice.between(0.35, 1.25) * height;
         let pitch = ((level - aim) / distance).atan().clamp(-0.2, 0.3);
         let (s, c) = pitch.sin_cos();
@@ -63,7 +65,7 @@ impl Camera {
             front: v3(0.0, -s, -c),
             up: v3(0.0, c, -s),
             focal,
-            offset: (dice.between(-0.3, 0.3), dice.between(-room, room)),
+            offset: (dice.between(-aside, aside), dice.between(-room, room)),
             roll: roll.sin_cos(),
             shake: if dice.chance(0.25) { dice.between(0.0005, 0.006) } else { 0.0 },
             phases: [0.0; 4].map(|_| dice.between(0.0, 6.3)),

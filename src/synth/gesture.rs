@@ -157,12 +157,16 @@ pub(crate) fn wave(cast: &mut Cast) -> Track {
     let whole_arm = cast.dice.chance(0.3);
     let base = cast.base;
     let d = &mut *cast.dice;
+    let before_face = !whole_arm && d.chance(0.4);
     let upper = if whole_arm {
         (d.between(0.25, 0.7), d.between(0.5, 1.0), d.between(0.0, 0.4))
+    } else if before_face {
+        (d.between(0.0, 0.35), d.between(-0.6, 0.1), d.between(0.5, 0.9))
     } else {
         (d.between(0.35, 1.0), d.between(-0.7, 0.3), d.between(0.1, 0.5))
     };
-    let (swing, middle) = (d.between(0.3, 0.9), d.between(-0.05, 0.3));
+    let swing = d.between(0.3, 0.9);
+    let middle = if before_face { d.between(-0.3, 0.05) } else { d.between(-0.05, 0.3) };
     let half_s = if d.chance(0.3) { d.between(0.4, 0.7) } else { d.between(0.17, 0.42) };
     let follow = if whole_arm { d.between(0.15, 0.45) } else { d.between(0.0, 0.12) };
     let (depth, swings) = (d.between(0.05, 0.45), d.whole(2, if half_s > 0.4 { 4 } else { 6 }));

@@ -113,7 +113,7 @@ impl Script {
         let (seconds, pace) = (dice.between(1.2, 3.2), if run { 2.6 } else { 1.0 });
         let (mut at, mut length, mut targets) = (self.root, 0.0, Vec::new());
         for _ in 0..6 {
-            let (x, z) = stage.camera.floor_at(dice.between(-0.48, 0.48), dice.between(0.7, 1.35));
+            let (x, z) = stage.camera.floor_at(dice.between(-0.34, 0.34), dice.between(0.85, 1.3));
             let step = (x - at.x).hypot(z - at.z);
             if step < 0.7 {
                 continue;
@@ -139,7 +139,7 @@ fn view(dice: &mut Dice, motion: Motion) -> (Framing, f32) {
         _ => 0.6,
     };
     let upper = match motion {
-        _ if gesture => 0.35,
+        _ if gesture => 0.25,
         Motion::Punch | Motion::Nothing => 0.3,
         _ => 0.0,
     };
@@ -169,7 +169,7 @@ pub(crate) fn clip(dice: &mut Dice, motion: Motion) -> (Stage, Script, usize) {
     if sits {
         script.base = exercise::seated(script.base, &mut Cast { dice, body: &stage.body, base: script.base });
     }
-    let lead = dice.between(1.0, 2.5);
+    let lead = dice.between(1.6, 3.0);
     if motion == Motion::Nothing {
         // Nobody there is nothing, too.
         if dice.chance(0.06) {
@@ -201,7 +201,7 @@ pub(crate) fn clip(dice: &mut Dice, motion: Motion) -> (Stage, Script, usize) {
 /// From outside of the picture through it and out again.
 fn pass_through(dice: &mut Dice, stage: &Stage, script: &mut Script, run: bool) {
     let way = dice.sign();
-    let out = 0.78;
+    let out = 0.62;
     let enter = stage.camera.floor_at(-way * out, dice.between(0.85, 1.2));
     let leave = stage.camera.floor_at(way * out, dice.between(0.85, 1.2));
     script.root = Root { x: enter.0, z: enter.1, yaw: 1.5 * way };

@@ -36,6 +36,9 @@ pub struct ExportArgs {
     /// SPDX expression of the licence of the weights
     #[arg(long, default_value = "MIT OR Apache-2.0")]
     pub licence: String,
+    /// Seconds by which a window's answer is behind what happens; reported starts and ends are put back by it
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.4)]
+    pub lag: f32,
     /// Sampled frames from one decision to the next
     #[arg(long, default_value_t = 2)]
     pub hop: usize,
@@ -150,7 +153,7 @@ fn manifest(args: &ExportArgs, info: &Info) -> Result<Manifest> {
         input: info.input.clone(),
         output: Output { activation: Activation::Softmax, classes: info.labels.len() },
         run: Run { mode: Mode::Window, hop: args.hop },
-        decision: decision::Settings::default(),
+        decision: decision::Settings { lag_s: args.lag, ..decision::Settings::default() },
         sided: sided(&info.labels),
         provenance: Provenance {
             licence: args.licence.clone(),
@@ -189,7 +192,7 @@ mod tests {
 
     fn args(run: &Path, out: &Path) -> ExportArgs {
         let (checkpoint, out) = (run.to_owned(), out.to_owned());
-        ExportArgs { checkpoint, out, name: None, note: Some("a test".into()), licence: "MIT".into(), hop: 2 }
+        ExportArgs { checkpoint, out, name: None, note: Some("a test".into()), licence: "MIT".into(), hop: 2, lag: 0.4 }
     }
 
     #[test]

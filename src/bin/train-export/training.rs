@@ -97,6 +97,12 @@ impl Run {
             net.set(&taken.weights)?;
             average.set(&taken.weights)?;
         }
+        if !plan.resume {
+            // An earlier run's checkpoints are not this run's, not even for as long as this one has none.
+            for name in [BEST, LAST] {
+                let _ = std::fs::remove_file(plan.out.join(name));
+            }
+        }
         let history = History::open(&plan.out, info.step)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if settings.workers > 0 { settings.workers } else { (processors / 2).clamp(1, 16) };

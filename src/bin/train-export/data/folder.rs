@@ -54,13 +54,13 @@ struct Clip {
 }
 
 impl Folder {
-    /// Opens the folder that `args` name. `seed` decides what is held out by lot.
-    pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Self> {
+    /// Opens the folder that `args` name.
+    pub fn open(args: &DataArgs, input: &Input) -> anyhow::Result<Self> {
         ensure!(input.frame_rate > 0.0 && input.frames > 0, "the model's frames and frame rate must be above zero");
         let folder = Path::new(&args.data);
         ensure!(folder.is_dir(), "--data {}: no such folder, and not `synth`", args.data);
         let listing = Listing::read(folder)?;
-        let mut parts = listing.split(folder, args, seed)?;
+        let mut parts = listing.split(folder, args)?;
         let files = Part::ALL.map(|part| parts.remove(&part).unwrap_or_default());
         let used: usize = files.iter().map(Vec::len).sum();
         if used < listing.files.len() {
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_folder_gives_clips_of_every_part() {
         let (_dir, args) = folder(&["--test-pattern", "s2"]);
-        let data = Folder::open(&args, &input(Colour::Motion), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Motion)).unwrap();
         assert_eq!(Part::ALL.map(|p| data.len(p)), [Some(2), Some(0), Some(2)]);
         assert_eq!(data.labels(), ["swipe_left", "swipe_right"]);
         let one = data.sample(Part::Train, 0, 7).unwrap();
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn validation_is_the_middle_and_always_the_same() {
         let (_dir, args) = folder(&["--validation-pattern", "s2"]);
-        let data = Folder::open(&args, &input(Colour::Motion), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Motion)).unwrap();
         let one = data.sample(Part::Validation, 1, 1).unwrap();
         assert!(one == data.sample(Part::Validation, 1, 2).unwrap());
         // From 0.53 to 0.93 s; at 0.8 s the gray gives way to what moves.
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn mirrored_clips_have_the_other_sides_label() {
         let (_dir, args) = folder(&[]);
-        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
         let labels: Vec<usize> = (0..30).map(|seed| data.sample(Part::Train, 0, seed).unwrap().label).collect();
         assert!(labels.contains(&0) && labels.contains(&1));
     }
@@ -323,7 +323,7 @@ mod tests {
         let long = Input { frames: 30, ..input(Colour::Motion) };
         let file = Path::new(&args.data).join("swipe_left/p_s1.mp4");
         assert_eq!(sliding(&file, &long, 2).unwrap().len(), 1);
-        let spread = Folder::open(&args, &input(Colour::Gray), 1).unwrap().windows(Part::Train, 0, 2).unwrap();
+        let spread = Folder::open(&args, &input(Colour::Gray)).unwrap().windows(Part::Train, 0, 2).unwrap();
         assert_eq!(spread.len(), 1);
         assert!(spread[0].planes[..576] != spread[0].planes[3 * 576..]);
     }
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn too_much_for_the_memory_is_refused_with_a_remedy() {
         let (_dir, args) = folder(&["--cache-mb", "0"]);
-        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
         let error = data.sample(Part::Train, 0, 1).unwrap_err().to_string();
         assert!(error.contains("about 1 MB") && error.contains("--short-side 160"), "{error}");
     }

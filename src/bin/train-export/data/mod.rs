@@ -118,7 +118,7 @@ pub struct DataArgs {
 pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Box<dyn Dataset>> {
     let opened: anyhow::Result<Box<dyn Dataset>> = match args.data.as_str() {
         "synth" => synth::Synth::new(input, seed).map(|data| Box::new(data) as _),
-        _ => folder::Folder::open(args, input, seed).map(|data| Box::new(data) as _),
+        _ => folder::Folder::open(args, input).map(|data| Box::new(data) as _),
     };
     // What is wrong here is a flag or what it names.
     opened.map_err(|error| usage(format_args!("{error:#}")).into())

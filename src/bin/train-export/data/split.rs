@@ -48,7 +48,7 @@ impl Listing {
     }
 
     /// Divides the files as `args` ask; `folder` is where a `split.txt` of its own may be.
-    pub fn split(&self, folder: &Path, args: &DataArgs, seed: u64) -> anyhow::Result<Parts> {
+    pub fn split(&self, folder: &Path, args: &DataArgs) -> anyhow::Result<Parts> {
         let own = folder.join("split.txt");
         let by_name = args.train_list.is_some() || !args.test_pattern.is_empty() || !args.validation_pattern.is_empty();
         let mut parts = if let Some(file) = &args.split {
@@ -66,7 +66,7 @@ impl Listing {
         if let Some(file) = self.files.keys().find(both) {
             bail!("`{file}` matches --test-pattern and --validation-pattern; a file is in one part only");
         }
-        self.hold_out(&mut parts, args.validation, seed)?;
+        self.hold_out(&mut parts, args.validation)?;
         Ok(parts)
     }
 
@@ -114,8 +114,9 @@ impl Listing {
         Ok(parts)
     }
 
-    /// Moves `share` of each class's training files, at least one, to validation.
-    fn hold_out(&self, parts: &mut Parts, share: f32, seed: u64) -> anyhow::Result<()> {
+    /// Moves `share` of each class's training files, at least one, to validation: always the same ones, so that what is
+    /// evaluated later was held out from training.
+    fn hold_out(&self, parts: &mut Parts, share: f32) -> anyhow::Result<()> {
         ensure!((0.0..1.0).contains(&share), "--validation {share}: a share is from 0 to below 1");
         let train = parts.remove(&Part::Train).unwrap_or_default();
         let mut classes: BTreeMap<usize, Vec<String>> = BTreeMap::new();
@@ -125,7 +126,7 @@ impl Listing {
         for (class, mut files) in classes {
             if share > 0.0 {
                 ensure!(files.len() > 1, "--validation: class `{}` has one training file only", self.labels[class]);
-                fastrand::Rng::with_seed(mix(&[seed, class as u64])).shuffle(&mut files);
+                fastrand::Rng::with_seed(mix(&[class as u64])).shuffle(&mut files);
                 let held = ((files.len() as f32 * share).round() as usize).clamp(1, files.len() - 1);
                 parts.entry(Part::Validation).or_default().extend(files.drain(..held));
             }
@@ -204,7 +205,7 @@ mod tests {
     }
 
     fn split(dir: &Path, line: &str) -> anyhow::Result<[usize; 3]> {
-        let parts = Listing::read(dir)?.split(dir, &args(line), 1)?;
+        let parts = Listing::read(dir)?.split(dir, &args(line))?;
         Ok(Part::ALL.map(|p| parts.get(&p).map_or(0, Vec::len)))
     }
 
@@ -283,8 +284,7 @@ mod tests {
         assert_eq!(split(dir.path(), "--validation 0.01").unwrap(), [14, 2, 0]);
         assert!(error(dir.path(), "--validation 1").contains("from 0 to below 1"));
         let listing = Listing::read(dir.path()).unwrap();
-        let of = |seed| listing.split(dir.path(), &args("--validation 0.5"), seed).unwrap();
-        assert_eq!(of(1), of(1));
-        assert_ne!(of(1), of(2));
+        let of = || listing.split(dir.path(), &args("--validation 0.5")).unwrap();
+        assert_eq!(of(), of());
     }
 }

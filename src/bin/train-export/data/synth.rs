@@ -4,10 +4,11 @@
 //! and decides what is being done now, or was just finished. So a window is labelled by its end:
 //!
 //! - An action: the end lies between the moment when it can be recognised (0.5 s after its start, or 0.6 of it if it is
-//!   short) and 0.25 s after its end. What was done before may still be in the window.
-//! - `nothing`: at least 60 % of the window, up to its end, is nothing, and an action before it has been over for 0.9 s.
+//!   short; after 0.4 of a swipe or a throw, which all begin with an arm that rises) and 0.15 s after its end. What was
+//!   done before may still be in the window.
+//! - `nothing`: at least 60 % of the window, up to its end, is nothing, and an action before it has been over for 0.7 s.
 //!   It is the most frequent answer live, so it comes three times as often as an action; of these clips every third shows
-//!   what remains of an action: the window ends 0.9 s to 1.4 s after it.
+//!   what remains of an action: the window ends 0.7 s to 1.4 s after it.
 //! - Ends between those two are never used: there either answer would do.
 //!
 //! To validate and test, a clip's window is fixed: it ends with the action, or is centred on it if the action is shorter
@@ -29,10 +30,12 @@ const SIZE: (u32, u32) = (320, 240);
 const FIXED: [(Part, usize); 2] = [(Part::Validation, 300), (Part::Test, 1000)];
 /// An action can be recognised this long after its start, in seconds and as a share of it, whichever comes first.
 const RECOGNISABLE: (f32, f32) = (0.5, 0.6);
+/// Share of a swipe or a throw after which it no longer looks like any other arm that rises.
+const RISING_ARM: f32 = 0.4;
 /// It may still be named this long after its end.
-const JUST_DONE_S: f32 = 0.25;
+const JUST_DONE_S: f32 = 0.15;
 /// From here on after an action's end there is nothing.
-const LONG_DONE_S: f32 = 0.9;
+const LONG_DONE_S: f32 = 0.7;
 /// Training clips of `nothing` to each of an action.
 const NOTHINGS: usize = 3;
 /// Share of the training clips of `nothing` that show what remains of an action.
@@ -42,7 +45,7 @@ const AFTER_S: f32 = 1.4;
 /// Share of a window that must be nothing.
 const MOSTLY: f32 = 0.6;
 /// How much faster and slower than the model's rate training clips are sampled.
-const RATE_JITTER: (f32, f32) = (0.8, 1.25);
+const RATE_JITTER: (f32, f32) = (0.65, 1.25);
 
 /// The mannequin's clips.
 pub struct Synth {
@@ -164,7 +167,12 @@ fn ends(subject: Segment, span_s: f32) -> (f32, f32) {
         return (first.min(end_s), end_s);
     }
     let (seconds, share) = RECOGNISABLE;
-    (start_s + seconds.min(share * (end_s - start_s)), end_s + JUST_DONE_S)
+    let lasts = end_s - start_s;
+    let known = match motion {
+        Motion::SwipeLeft | Motion::SwipeRight | Motion::Throw => seconds.max(RISING_ARM * lasts),
+        _ => seconds.min(share * lasts),
+    };
+    (start_s + known, end_s + JUST_DONE_S)
 }
 
 /// Scene time at which the window of a fixed clip ends.
@@ -202,8 +210,8 @@ mod tests {
     #[test]
     fn windows_end_where_the_label_is_right_live() {
         assert_eq!(ends(segment(Motion::Walk, 2.0, 5.0), 1.6), (2.5, 5.25));
-        assert_eq!(ends(segment(Motion::Punch, 2.0, 2.5), 1.6), (2.3, 2.75));
-        assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 1.0), (2.9, 6.0));
+        assert_eq!(ends(segment(Motion::Punch, 2.0, 2.5), 1.6), (2.3, 2.65));
+        assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 1.0), (2.7, 6.0));
         assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 2.0), (3.2, 6.0));
         assert_eq!(ends(segment(Motion::Nothing, 2.0, 2.5), 2.0), (2.5, 2.5));
         assert_eq!(fixed_end(segment(Motion::Walk, 2.0, 5.0), 1.6), 5.0);

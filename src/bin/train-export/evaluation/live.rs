@@ -77,7 +77,7 @@ fn found(events: &[Event], labels: &[String]) -> Vec<Found> {
     let action = |start: &Event| {
         let end = events.iter().find(|e| e.kind == Kind::End && e.id == start.id)?;
         let label = labels.get(start.label)?.clone();
-        let span = Span { label, start: start.t_start.as_secs_f64(), end: end.t.as_secs_f64() };
+        let span = Span { label, start: start.t_start.as_secs_f64(), end: end.t_end.unwrap_or(end.t).as_secs_f64() };
         Some(Found { span, reported_at: start.t.as_secs_f64() })
     };
     starts.filter_map(action).collect()
@@ -183,6 +183,7 @@ mod tests {
             label,
             confidence: 0.9,
             t_start: Duration::from_secs(start),
+            t_end: None,
             t: Duration::from_secs(t),
         };
         use Kind::*;
