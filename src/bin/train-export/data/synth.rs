@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn windows_end_where_the_label_is_right_live() {
-        assert_eq!(ends(segment(Motion::Walk, 2.0, 5.0), 1.6), (2.5, 5.25));
+        assert_eq!(ends(segment(Motion::Walk, 2.0, 5.0), 1.6), (2.5, 5.15));
         assert_eq!(ends(segment(Motion::Punch, 2.0, 2.5), 1.6), (2.3, 2.65));
         assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 1.0), (2.7, 6.0));
         assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 2.0), (3.2, 6.0));
