@@ -4,7 +4,7 @@
 
 use std::io::Read;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -106,17 +106,19 @@ impl Process {
     /// Ends the child, after `grace` by force, and hands over what it complained about.
     pub(super) fn conclude(&mut self, grace: Duration) -> Complaints {
         let deadline = Instant::now() + grace;
-        let mut running = matches!(self.child.try_wait(), Ok(None));
-        while running && Instant::now() < deadline {
+        let mut state = self.child.try_wait();
+        while matches!(state, Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
-            running = matches!(self.child.try_wait(), Ok(None));
+            state = self.child.try_wait();
         }
-        if running {
+        if matches!(state, Ok(None)) {
             kill_group(self.child.id());
             // Fails only for a child that is gone already.
             let _ = self.child.wait();
         }
-        self.listener.take().and_then(|listener| listener.join().ok()).unwrap_or_default()
+        let mut complaints = self.listener.take().and_then(|listener| listener.join().ok()).unwrap_or_default();
+        complaints.signal = state.ok().flatten().and_then(|status| status.signal());
+        complaints
     }
 }
 
@@ -131,6 +133,8 @@ impl Drop for Process {
 pub(super) struct Complaints {
     first: String,
     lines: usize,
+    /// The signal that ended it, if it was not ours: it crashed, or the memory was short.
+    pub(super) signal: Option<i32>,
 }
 
 impl Complaints {
@@ -253,6 +257,13 @@ mod tests {
         assert_eq!(&buffer, b"abcd");
         assert_eq!(process.fill(&mut buffer, patience, &stop).unwrap(), (Wait::End, 1));
         assert!(process.conclude(patience).is_empty());
+    }
+
+    #[test]
+    fn a_childs_own_death_is_told_from_our_killing_it() {
+        assert_eq!(shell("kill -9 $$").conclude(Duration::from_secs(10)).signal, Some(9));
+        assert_eq!(shell("sleep 60").conclude(Duration::ZERO).signal, None);
+        assert_eq!(shell("exit 3").conclude(Duration::from_secs(10)).signal, None);
     }
 
     #[test]

@@ -113,6 +113,10 @@ impl Video {
         if self.info.live {
             return Err(self.error(ErrorKind::SourceLost, &complaints.reason(&self.url, "the stream has ended")));
         }
+        if let Some(signal) = complaints.signal {
+            let reason = format!("signal {signal} ended ffmpeg after {} pictures: is memory short?", self.sequence);
+            return Err(self.error(ErrorKind::Source, &reason));
+        }
         if partial || !complaints.is_empty() {
             log::warn!(
                 "{}: damaged: {} pictures could be decoded, ffmpeg complained {} times: {}",

@@ -76,8 +76,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", env = "KINORA_DURATION")]
     pub duration: Option<f64>,
     /// Take every frame, as fast as it goes: the same file gives the same events
-    #[arg(long, env = "KINORA_NO_REALTIME", value_parser = clap::builder::FalseyValueParser::new())]
-    pub no_realtime: bool,
+    #[arg(long, env = "KINORA_NO_REALTIME", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_realtime: Option<bool>,
     /// Report these actions only
     #[arg(long, value_name = "LABEL,...", value_delimiter = ',', env = "KINORA_LABELS")]
     pub labels: Option<Vec<String>>,
@@ -88,8 +88,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", env = "KINORA_SMOOTHING")]
     pub smoothing: Option<f32>,
     /// Exchange left and right, as in a mirror
-    #[arg(long, env = "KINORA_MIRROR", value_parser = clap::builder::FalseyValueParser::new())]
-    pub mirror: bool,
+    #[arg(long, env = "KINORA_MIRROR", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new())]
+    pub mirror: Option<bool>,
     /// Turn the picture clockwise: 0, 90, 180 or 270
     #[arg(long, value_name = "DEG", env = "KINORA_ROTATE")]
     pub rotate: Option<Rotation>,
@@ -173,6 +173,17 @@ mod tests {
         let named = Arguments::try_parse_from(["kinora", "run", "--labels", "wave,clap"]).unwrap();
         let Some(Command::Run(run)) = named.command else { panic!("run expected") };
         assert_eq!(run.labels.unwrap(), ["wave", "clap"]);
+    }
+
+    #[test]
+    fn switches_can_be_switched_off() {
+        let mirror = |flags: &[&str]| {
+            let args = Arguments::try_parse_from([&["kinora"], flags].concat()).unwrap();
+            (args.run.mirror, args.run.no_realtime)
+        };
+        assert_eq!(mirror(&[]), (None, None));
+        assert_eq!(mirror(&["--mirror", "--no-realtime"]), (Some(true), Some(true)));
+        assert_eq!(mirror(&["--mirror=false"]), (Some(false), None));
     }
 
     #[test]

@@ -100,8 +100,8 @@ impl Config {
         fill(&mut args.roi, self.roi);
         fill(&mut args.frame_rate, self.frame_rate);
         fill(&mut args.size, self.size.map(|[w, h]| (w, h)));
-        args.no_realtime |= self.no_realtime.unwrap_or(false);
-        args.mirror |= self.mirror.unwrap_or(false);
+        fill(&mut args.no_realtime, self.no_realtime);
+        fill(&mut args.mirror, self.mirror);
     }
 }
 
@@ -142,9 +142,12 @@ mod tests {
             read("source = 'a.mp4'\nhop = 3\nrotate = '90'\nmirror = true\nengine = 'tract'\nroi = '1,2,3,4'").unwrap();
         let mut args = RunArgs { source: Some("b.mp4".into()), ..RunArgs::default() };
         config.complete(&mut args);
-        assert_eq!((args.source.as_deref(), args.model.hop, args.mirror), (Some("b.mp4"), Some(3), true));
+        assert_eq!((args.source.as_deref(), args.model.hop, args.mirror), (Some("b.mp4"), Some(3), Some(true)));
         assert!(args.rotate.is_some() && args.roi.is_some());
         assert_eq!(args.model.engine, Some(Choice::Tract));
+        let mut args = RunArgs { mirror: Some(false), ..RunArgs::default() };
+        read("mirror = true").unwrap().complete(&mut args);
+        assert_eq!(args.mirror, Some(false));
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
         engine: format!("{} f32", engine.name()),
         display,
         events,
-        realtime: !args.no_realtime,
+        realtime: !args.no_realtime.unwrap_or(false),
         limits: Limits { frames: args.frames, duration: args.duration.map(seconds).transpose()? },
         stop,
     }
@@ -120,10 +120,14 @@ fn default_display() -> &'static str {
 fn open_source(args: &RunArgs, stop: &Stop) -> Result<(Box<dyn Source>, Opener), Error> {
     let uri = args.source.clone().unwrap_or_else(|| BUILT_IN.into());
     let options = Options {
-        realtime: !args.no_realtime,
+        realtime: !args.no_realtime.unwrap_or(false),
         size: args.size,
         frame_rate: args.frame_rate,
-        transform: Transform { rotation: args.rotate.unwrap_or_default(), mirror: args.mirror, roi: args.roi },
+        transform: Transform {
+            rotation: args.rotate.unwrap_or_default(),
+            mirror: args.mirror.unwrap_or(false),
+            roi: args.roi,
+        },
     };
     let stop = stop.clone();
     let open = move || capture::open(&uri, &options, &stop);

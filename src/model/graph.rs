@@ -140,11 +140,7 @@ impl Graph {
     }
 
     fn shape_of(&self, name: &str, op: &Op, inputs: &[Value]) -> Result<Vec<usize>> {
-        let wanted = match op {
-            Op::Input => return Err(refuse(name, "a graph has one input, made with it")),
-            Op::Add => 2,
-            _ => 1,
-        };
+        let wanted = if matches!(op, Op::Add) { 2 } else { 1 };
         if inputs.len() != wanted {
             return Err(refuse(name, format_args!("{wanted} inputs wanted, {} given", inputs.len())));
         }
@@ -153,7 +149,7 @@ impl Graph {
             x.as_slice().try_into().map_err(|_| refuse(name, format_args!("[C, T, H, W] wanted, {x:?} given")))
         };
         match op {
-            Op::Input => unreachable!("handled above"),
+            Op::Input => Err(refuse(name, "a graph has one input, made with it")),
             Op::Conv(conv) => {
                 let x = over_time()?;
                 let mut shape = vec![conv.channels];

@@ -247,29 +247,13 @@ impl Manifest {
         self.input.check()?;
         range("output.classes", self.output.classes, 1, 100_000)?;
         range("run.hop", self.run.hop, 1, 1024)?;
-        self.check_decision()?;
         match self.measured.iter().find(|measured| !measured.value.is_finite()) {
             Some(measured) => Err(refuse(format_args!("field 'measured': '{}' is not finite", measured.figure))),
             None => Ok(()),
         }
     }
 
-    fn check_decision(&self) -> Result<()> {
-        let decision = &self.decision;
-        range("decision.enter", decision.enter, 0.0, 1.0)?;
-        range("decision.exit", decision.exit, 0.0, 1.0)?;
-        if decision.exit > decision.enter {
-            let (enter, exit) = (decision.enter, decision.exit);
-            return Err(refuse(format_args!("field 'decision.exit': {exit} is above decision.enter, {enter}")));
-        }
-        range("decision.smoothing_s", decision.smoothing_s, 0.0, 3600.0)?;
-        range("decision.min_duration_s", decision.min_duration_s, 0.0, 3600.0)?;
-        range("decision.merge_gap_s", decision.merge_gap_s, 0.0, 3600.0)?;
-        range("decision.cooldown_s", decision.cooldown_s, 0.0, 3600.0)?;
-        range("decision.lag_s", decision.lag_s, 0.0, 3600.0)
-    }
-
-    /// Checks `labels` against the number of classes and the sided pairs.
+    /// Checks `labels` against the number of classes, the sided pairs and the decision.
     ///
     /// # Errors
     /// `Model`, naming the field.
@@ -287,12 +271,16 @@ impl Manifest {
                 return Err(refuse(format_args!("field 'sided': '{label}' is named twice")));
             }
         }
-        Ok(())
+        self.decision.check(labels).map_err(refuse)
     }
 }
 
 impl Input {
-    fn check(&self) -> Result<()> {
+    /// Checks every field's range.
+    ///
+    /// # Errors
+    /// `Model`, naming the field.
+    pub fn check(&self) -> Result<()> {
         range("input.frames", self.frames, 1, 1024)?;
         range("input.height", self.height, 8, 2048)?;
         range("input.width", self.width, 8, 2048)?;

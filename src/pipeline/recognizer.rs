@@ -97,7 +97,11 @@ impl Recognizer {
         let took_s = begin.elapsed().as_secs_f32();
         self.infer_s = if self.decisions == 0 { took_s } else { 0.8 * self.infer_s + 0.2 * took_s };
         self.decisions += 1;
+        let ignored = self.decision.ignored();
         self.decision.step(self.last, &self.logits, events);
+        if ignored == 0 && self.decision.ignored() > 0 {
+            log::warn!("the model's logits are not finite: such windows say nothing");
+        }
         Ok(true)
     }
 
@@ -122,6 +126,11 @@ impl Recognizer {
         self.decision.finish(self.last, events);
         self.decision.reset();
         self.window.reset();
+    }
+
+    /// The logits, `[K]`, of the last decision.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
     }
 
     /// Planes in a window.

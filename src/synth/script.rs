@@ -138,15 +138,20 @@ fn view(dice: &mut Dice, motion: Motion) -> (Framing, f32) {
         Motion::Kick | Motion::Punch | Motion::Walk | Motion::Run | Motion::Nothing if dice.chance(0.3) => 1.4,
         _ => 0.6,
     };
-    let upper = match motion {
-        _ if gesture => 0.25,
-        Motion::Punch | Motion::Nothing => 0.3,
-        _ => 0.0,
+    // Shares of views of the upper body and of views with room to go about; the rest shows the whole body.
+    let (upper, far) = match motion {
+        Motion::Fall => (0.0, 0.8),
+        Motion::Walk | Motion::Run => (0.0, 0.85),
+        Motion::SitDown | Motion::StandUp => (0.0, 0.0),
+        Motion::Punch | Motion::Nothing => (0.3, 0.2),
+        _ if gesture => (0.3, 0.2),
+        _ => (0.0, 0.3),
     };
-    let framing = if motion == Motion::Fall || matches!(motion, Motion::Walk | Motion::Run) && dice.chance(0.85) {
-        Framing::Far
-    } else if dice.chance(upper) {
+    let lot = dice.between(0.0, 1.0);
+    let framing = if lot < upper {
         Framing::Upper
+    } else if lot < upper + far {
+        Framing::Far
     } else {
         Framing::Whole
     };
@@ -249,62 +254,21 @@ pub(crate) fn take(dice: &mut Dice, start_s: f32) -> (Stage, Script) {
     (stage, script)
 }
 
-/// A motion that can be seen on this stage.
+/// A motion that can be seen on this stage. Sitting down and going about are the more frequent where only few stages
+/// have the room or the chair for it.
 fn choose(dice: &mut Dice, stage: &Stage) -> Motion {
     use Motion::*;
-    match (stage.framing, stage.chair) {
-        (Framing::Upper, _) => dice.pick(&[Wave, Clap, SwipeLeft, SwipeRight, Throw, Punch]),
-        (_, true) => dice.pick(&[
-            SitDown,
-            SitDown,
-            SitDown,
-            Wave,
-            Clap,
-            SwipeLeft,
-            SwipeRight,
-            Throw,
-            Punch,
-            Kick,
-            Bend,
-            Squat,
-            Jump,
-            JumpingJack,
-        ]),
-        (Framing::Far, _) => dice.pick(&[
-            Walk,
-            Walk,
-            Walk,
-            Run,
-            Run,
-            Run,
-            Jump,
-            JumpingJack,
-            Squat,
-            Wave,
-            Clap,
-            Punch,
-            Kick,
-            Bend,
-            SwipeLeft,
-            SwipeRight,
-            Throw,
-        ]),
-        _ => dice.pick(&[
-            Walk,
-            Run,
-            Jump,
-            JumpingJack,
-            Squat,
-            Wave,
-            Clap,
-            Punch,
-            Kick,
-            Bend,
-            SwipeLeft,
-            SwipeRight,
-            Throw,
-        ]),
+    let mut motions = GESTURES.to_vec();
+    motions.push(Punch);
+    if stage.framing != Framing::Upper {
+        motions.extend([Kick, Bend, Squat, Jump, JumpingJack]);
+        motions.extend_from_slice(match (stage.framing, stage.chair) {
+            (_, true) => &[SitDown, SitDown, SitDown],
+            (Framing::Far, _) => &[Walk, Walk, Walk, Run, Run, Run],
+            _ => &[Walk, Run],
+        });
     }
+    dice.pick(&motions)
 }
 
 /// Sits down, stays, perhaps makes a gesture, and stands up.

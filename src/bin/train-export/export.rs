@@ -154,7 +154,7 @@ fn manifest(args: &ExportArgs, info: &Info) -> Result<Manifest> {
         output: Output { activation: Activation::Softmax, classes: info.labels.len() },
         run: Run { mode: Mode::Window, hop: args.hop },
         decision: decision::Settings { lag_s: args.lag, ..decision::Settings::default() },
-        sided: sided(&info.labels),
+        sided: crate::data::sided(&info.labels),
         provenance: Provenance {
             licence: args.licence.clone(),
             data: format!("{} ({} clips seen in {} steps){note}", info.data, info.clips, info.step),
@@ -163,15 +163,6 @@ fn manifest(args: &ExportArgs, info: &Info) -> Result<Manifest> {
         measured: vec![],
         sha256: Default::default(),
     })
-}
-
-/// Pairs `x_left`, `x_right` of labels.
-fn sided(labels: &[String]) -> Vec<[String; 2]> {
-    let pair = |left: &String| {
-        let right = format!("{}_right", left.strip_suffix("_left")?);
-        labels.contains(&right).then(|| [left.clone(), right])
-    };
-    labels.iter().filter_map(pair).collect()
 }
 
 #[cfg(test)]

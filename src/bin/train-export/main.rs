@@ -46,6 +46,8 @@ enum Command {
     Train(Box<TrainArgs>),
     /// Measure a model
     Evaluate(evaluation::EvaluateArgs),
+    /// Choose a bundle's decision settings: those with which live mannequins are reported best
+    Tune(evaluation::TuneArgs),
     /// Write a trained model as a bundle
     Export(export::ExportArgs),
 }
@@ -84,7 +86,23 @@ struct TrainArgs {
     threads: usize,
 }
 
+/// Threads of libtorch that wait for one another are to sleep, not to spin: where anything else runs, and be it only the
+/// threads that make clips, spinning costs them the processors that they wait for. OpenMP asks its environment when it is
+/// loaded, before `main`: so the program begins again with the setting, unless there is one.
+fn wait_asleep() {
+    use std::os::unix::process::CommandExt;
+    const POLICY: &str = "OMP_WAIT_POLICY";
+    if let (None, Ok(program)) = (std::env::var_os(POLICY), std::env::current_exe()) {
+        let mut arguments = std::env::args_os();
+        let mut again = std::process::Command::new(program);
+        again.arg0(arguments.next().unwrap_or_default());
+        // Comes back only if it fails, and then it goes on as it is.
+        let _ = again.args(arguments).env(POLICY, "passive").exec();
+    }
+}
+
 fn main() -> ExitCode {
+    wait_asleep();
     let cli = Cli::parse();
     let level = match (cli.quiet, cli.verbose) {
         (true, _) => "warn",
@@ -113,6 +131,7 @@ fn run(command: Command) -> Result<()> {
         Command::Show(args) => show(&args),
         Command::Train(args) => train(*args),
         Command::Evaluate(args) => evaluation::command(args),
+        Command::Tune(args) => evaluation::tune(&args),
         Command::Export(args) => export::command(&args).map(|_| ()),
     }
 }

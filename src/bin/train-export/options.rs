@@ -75,22 +75,12 @@ impl ModelArgs {
     /// # Errors
     /// `Usage` when a number is out of range.
     pub fn input(&self) -> Result<Input> {
-        let bad = |flag: &str, range: &str| Err(Error::new(ErrorKind::Usage, format_args!("{flag}: {range} wanted")));
-        if !(1..=256).contains(&self.frames) {
-            return bad("--frames", "1 to 256");
-        }
-        if !(16..=1024).contains(&self.size) {
-            return bad("--size", "16 to 1024");
-        }
-        if !(0.1..=240.0).contains(&self.frame_rate) {
-            return bad("--frame-rate", "0.1 to 240");
-        }
         let (mean, std) = match self.colour {
             Colour::Rgb | Colour::Gray => (0.45, 0.225),
             Colour::Motion => (0.0, 0.25),
         };
         let channels = self.colour.channels();
-        Ok(Input {
+        let input = Input {
             frames: self.frames,
             height: self.size,
             width: self.size,
@@ -99,6 +89,8 @@ impl ModelArgs {
             resize: self.resize,
             mean: vec![mean; channels],
             std: vec![std; channels],
-        })
+        };
+        let flags = "--frames, --size or --frame-rate";
+        input.check().map(|()| input).map_err(|e| Error::new(ErrorKind::Usage, format_args!("{flags}: {e}")))
     }
 }

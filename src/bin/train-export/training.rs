@@ -134,7 +134,11 @@ impl Run {
         let (mut tally, mut since) = (Tally::default(), Instant::now());
         let mut last = self.info.step >= self.steps || stop.requested();
         while !last {
-            let batch = batches.next().context("the training data ended")??;
+            let batch = match batches.next().context("the training data ended").flatten() {
+                Ok(batch) => batch,
+                // The weights are good: what was learned is not to be lost.
+                Err(error) => return Err(self.keep(error)),
+            };
             let rate = optimizer::rate(self.info.step, self.steps, settings.lr);
             let (loss, right) = self.step(&batch, rate)?;
             let clips = batch.labels.len() as i64;
@@ -204,7 +208,7 @@ impl Run {
         let size = usize::from(self.plan.settings.batch);
         let limit = self.plan.settings.validation_clips;
         let wanted = self.dataset.len(Part::Validation).unwrap_or(limit).min(limit);
-        if wanted == 0 {
+        if wanted == 0 || stop.requested() {
             return Ok(None);
         }
         let loader = Loader::new(self.dataset.clone(), Part::Validation, size, self.workers, 0);
@@ -214,7 +218,10 @@ impl Run {
 
     /// Validates, unless there is a hurry, and writes history and checkpoints.
     fn milestone(&mut self, tally: &Tally, rate: f64, speed: f64, stop: &Stop, progress: &Progress) -> Result<()> {
-        let validation = if stop.requested() { None } else { self.validate(stop)? };
+        let validation = match self.validate(stop) {
+            Ok(validation) => validation,
+            Err(error) => return Err(self.keep(error)),
+        };
         if let Some((loss, accuracy)) = validation {
             progress.say(&format!("step {}: validation loss {loss:.4} accuracy {accuracy:.4}", self.info.step));
         }
@@ -230,6 +237,20 @@ impl Run {
         })
     }
 
+    /// Writes the last checkpoint after an `error` of the data.
+    fn keep(&self, error: anyhow::Error) -> anyhow::Error {
+        let saved = self.checkpoint().and_then(|checkpoint| checkpoint.save(&self.plan.out.join(LAST)));
+        match saved {
+            Ok(()) => error.context(format!("stopped at step {}; go on with --resume", self.info.step)),
+            Err(unsaved) => error.context(format!("stopped at step {}, not saved: {unsaved:#}", self.info.step)),
+        }
+    }
+
+    fn checkpoint(&self) -> Result<Checkpoint> {
+        let (weights, average) = (self.net.weights()?, self.average.weights()?);
+        Checkpoint::new(self.info.clone(), weights, average, &self.optimizer.state())
+    }
+
     /// Writes the row and the checkpoints.
     fn record(&mut self, row: &Row) -> Result<()> {
         let better = row.validation.is_some_and(|(_, accuracy)| self.info.best.is_none_or(|best| accuracy >= best));
@@ -237,8 +258,7 @@ impl Run {
             self.info.best = row.validation.map(|(_, accuracy)| accuracy);
         }
         self.history.add(row)?;
-        let (weights, average) = (self.net.weights()?, self.average.weights()?);
-        let checkpoint = Checkpoint::new(self.info.clone(), weights, average, &self.optimizer.state())?;
+        let checkpoint = self.checkpoint()?;
         if better {
             checkpoint.save(&self.plan.out.join(BEST))?;
         }
@@ -304,11 +324,18 @@ mod tests {
         labels: Vec<String>,
         /// From this clip on planes are no numbers.
         broken_from: u64,
+        /// From this clip on there are none.
+        missing_from: u64,
     }
 
     impl Squares {
         fn shared(broken_from: u64) -> Arc<dyn Dataset> {
-            Arc::new(Self { labels: ["up", "down", "left", "right"].map(String::from).to_vec(), broken_from })
+            Self::ending(broken_from, u64::MAX)
+        }
+
+        fn ending(broken_from: u64, missing_from: u64) -> Arc<dyn Dataset> {
+            let labels = ["up", "down", "left", "right"].map(String::from).to_vec();
+            Arc::new(Self { labels, broken_from, missing_from })
         }
     }
 
@@ -322,6 +349,7 @@ mod tests {
         }
 
         fn sample(&self, part: Part, index: u64, seed: u64) -> Result<Sample> {
+            ensure!(index < self.missing_from, "clip {index} is missing");
             let mut random = fastrand::Rng::with_seed(if part == Part::Train { seed } else { 1_000_000 + index });
             let label = random.usize(..4);
             let (mut y, mut x) = (random.usize(5..8), random.usize(5..8));
@@ -473,6 +501,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = run(plan(dir.path(), settings(9)), Squares::shared(16), &Stop::default()).unwrap_err();
         assert!(error.to_string().contains("the loss of step 3 is NaN"), "{error}");
+    }
+
+    #[test]
+    fn what_was_learned_is_kept_when_the_data_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = run(plan(dir.path(), settings(9)), Squares::ending(u64::MAX, 40), &Stop::default()).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("clip 40 is missing") && text.contains("stopped at step 5; go on with --resume"),
+            "{text}"
+        );
+        assert_eq!(Checkpoint::load(&dir.path().join(LAST)).unwrap().info.step, 5);
     }
 
     #[test]

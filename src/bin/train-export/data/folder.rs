@@ -1,11 +1,11 @@
 //! A folder of videos per class as a data set. Videos to train and validate with are decoded when they are first wanted,
-//! and kept in memory. To evaluate, a video's windows are made as `kinora classify` makes them: from its own size and rate.
+//! and kept in memory as long as there is room. One that cannot be decoded is left out of training, with a warning. To evaluate, a video's windows are made as `kinora classify` makes them: from its own size and rate.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use fastrand::Rng;
 use kinora::model::manifest::Input;
 use kinora::pipeline::Windows;
@@ -14,7 +14,7 @@ use super::augment::{Look, Strength};
 use super::clip::{Maker, Makers, pictures};
 use super::decode::{self, Video};
 use super::split::Listing;
-use super::{DataArgs, Dataset, Part, Sample, mirrored, mix};
+use super::{DataArgs, Dataset, Part, Sample, Visit, mirrored, mix};
 
 /// How much faster and slower than the model's rate training clips are sampled.
 const RATE_JITTER: (f32, f32) = (0.8, 1.25);
@@ -44,13 +44,14 @@ pub struct Folder {
     short_side: u32,
     cache_mb: usize,
     cached_bytes: AtomicUsize,
-    cached_clips: AtomicUsize,
+    full: AtomicBool,
 }
 
 struct Clip {
     path: PathBuf,
     label: usize,
     video: Mutex<Option<Arc<Video>>>,
+    broken: AtomicBool,
 }
 
 impl Folder {
@@ -70,6 +71,7 @@ impl Folder {
             path: folder.join(&file),
             label: listing.files.get(&file).copied().unwrap_or_default(),
             video: Mutex::default(),
+            broken: AtomicBool::new(false),
         };
         Ok(Self {
             name: folder.file_name().map_or_else(|| args.data.clone(), |n| n.to_string_lossy().into_owned()),
@@ -81,7 +83,7 @@ impl Folder {
             short_side: args.short_side,
             cache_mb: args.cache_mb,
             cached_bytes: AtomicUsize::new(0),
-            cached_clips: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
         })
     }
 
@@ -91,31 +93,49 @@ impl Folder {
         clip.with_context(|| format!("--data {}: {} has {} clips, no {index}", self.name, part.name(), clips.len()))
     }
 
-    /// The decoded video of a clip, kept from now on.
+    /// The decoded video of a clip, kept from now on if there is room.
     fn video(&self, clip: &Clip) -> anyhow::Result<Arc<Video>> {
         let mut kept = clip.video.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(video) = &*kept {
             return Ok(video.clone());
         }
         let video = Arc::new(Video::read(&clip.path, self.short_side)?);
-        let bytes = self.cached_bytes.fetch_add(video.bytes(), Ordering::SeqCst) + video.bytes();
-        let clips = self.cached_clips.fetch_add(1, Ordering::SeqCst) + 1;
-        let all = self.parts[Part::Train as usize].len() + self.parts[Part::Validation as usize].len();
-        let all_mb = (bytes as f64 / clips as f64 * all as f64 / 1e6).ceil();
-        ensure!(
-            bytes <= self.cache_mb * 1_000_000,
-            "--cache-mb {}: the pictures to train and validate with would take about {all_mb} MB; raise it if there is memory, or lower \
-             --short-side {}",
-            self.cache_mb,
-            self.short_side
-        );
-        *kept = Some(video.clone());
+        let before = self.cached_bytes.fetch_add(video.bytes(), Ordering::SeqCst);
+        if before + video.bytes() <= self.cache_mb * 1_000_000 {
+            *kept = Some(video.clone());
+        } else {
+            self.cached_bytes.fetch_sub(video.bytes(), Ordering::SeqCst);
+            if !self.full.swap(true, Ordering::SeqCst) {
+                log::warn!(
+                    "--cache-mb {}: not all videos fit, the others are decoded each time, which is slow; raise it if there \
+                     is memory, or lower --short-side {}",
+                    self.cache_mb,
+                    self.short_side
+                );
+            }
+        }
         Ok(video)
     }
 
+    /// The `index`-th training clip and its video, or, if that cannot be decoded, the next that can.
+    fn readable(&self, index: u64) -> anyhow::Result<(&Clip, Arc<Video>)> {
+        let count = self.parts[Part::Train as usize].len() as u64;
+        for clip in (0..count).map(|skip| self.clip(Part::Train, (index + skip) % count)) {
+            let clip = clip?;
+            if clip.broken.load(Ordering::SeqCst) {
+                continue;
+            }
+            match self.video(clip) {
+                Ok(video) => return Ok((clip, video)),
+                Err(error) if !clip.broken.swap(true, Ordering::SeqCst) => log::warn!("left out: {error:#}"),
+                Err(_) => {}
+            }
+        }
+        bail!("--data {}: not one training video can be decoded", self.name)
+    }
+
     fn training(&self, index: u64, seed: u64) -> anyhow::Result<Sample> {
-        let clip = self.clip(Part::Train, index)?;
-        let video = self.video(clip)?;
+        let (clip, video) = self.readable(index)?;
         let mut rng = Rng::with_seed(mix(&[seed, index, 3]));
         let input = self.makers.input();
         let times = match self.sampling {
@@ -143,12 +163,11 @@ impl Folder {
     }
 
     /// The video as one clip, spread over all of it.
-    fn spread(&self, clip: &Clip) -> anyhow::Result<Sample> {
+    fn spread(&self, clip: &Clip) -> anyhow::Result<Vec<f32>> {
         let video = Video::read(&clip.path, self.short_side)?;
         let times = spread_times(&video, pictures(self.makers.input()), (0.0, 1.0));
         let look = Look::plain(video.size.0, video.size.1);
-        let planes = self.makers.with(|maker| fill(maker, &video, &times, &look, &mut Rng::with_seed(0)))?;
-        Ok(Sample { planes, label: clip.label })
+        self.makers.with(|maker| fill(maker, &video, &times, &look, &mut Rng::with_seed(0)))
     }
 }
 
@@ -168,17 +187,20 @@ impl Dataset for Folder {
         if part == Part::Validation && self.sampling == Sampling::Window {
             return self.middle(self.clip(part, index)?);
         }
-        let mut windows = self.windows(part, index, (self.makers.input().frames / 2).max(1))?;
-        Ok(windows.swap_remove(windows.len() / 2))
+        let (clip, mut windows) = (self.clip(part, index)?, Vec::new());
+        self.windows(part, index, (self.makers.input().frames / 2).max(1), &mut |planes| {
+            windows.push(planes.to_vec());
+            Ok(())
+        })?;
+        Ok(Sample { planes: windows.swap_remove(windows.len() / 2), label: clip.label })
     }
 
-    fn windows(&self, part: Part, index: u64, hop: usize) -> anyhow::Result<Vec<Sample>> {
+    fn windows(&self, part: Part, index: u64, hop: usize, visit: &mut Visit<'_>) -> anyhow::Result<()> {
         let clip = self.clip(part, index)?;
         if self.sampling == Sampling::Spread {
-            return Ok(vec![self.spread(clip)?]);
+            return Ok(visit(&self.spread(clip)?)?);
         }
-        let windows = sliding(&clip.path, self.makers.input(), hop)?;
-        Ok(windows.into_iter().map(|planes| Sample { planes, label: clip.label }).collect())
+        sliding(&clip.path, self.makers.input(), hop, visit)
     }
 
     fn label(&self, part: Part, index: u64) -> Option<usize> {
@@ -202,15 +224,16 @@ fn fill(maker: &mut Maker, video: &Video, times: &[f32], look: &Look, rng: &mut 
     maker.finish()
 }
 
-/// Every window of the video, as the edge program classifies it.
-fn sliding(path: &Path, input: &Input, hop: usize) -> anyhow::Result<Vec<Vec<f32>>> {
+/// Shows every window of the video, as the edge program classifies it, to `visit`.
+fn sliding(path: &Path, input: &Input, hop: usize, visit: &mut Visit<'_>) -> anyhow::Result<()> {
     let mut source = decode::open(path)?;
-    let mut clips = Vec::new();
+    let mut planes = Vec::new();
     Windows::new(input, hop).each(&mut *source, |clip| {
-        clips.push(clip.iter().copied().collect());
-        Ok(())
+        planes.clear();
+        planes.extend(clip.iter());
+        visit(&planes)
     })?;
-    Ok(clips)
+    Ok(())
 }
 
 /// Times of a training window's pictures at about the model's rate. It lies the more likely somewhere the more moves
@@ -254,14 +277,8 @@ mod tests {
     use super::*;
     use crate::data::clip::tests::input;
     use crate::data::decode::tests::make_video;
-    use clap::Parser;
+    use crate::data::tests::data_args;
     use kinora::model::manifest::Colour;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        data: DataArgs,
-    }
 
     /// Two classes of two videos of 1.5 s, the second half of which moves.
     fn folder(flags: &[&str]) -> (tempfile::TempDir, DataArgs) {
@@ -272,9 +289,19 @@ mod tests {
             make_video(&path, "64x48", 1.5, 0.8);
         }
         let path = dir.path().to_str().unwrap().to_string();
-        let args = ["x", "--data", &path].into_iter().chain(flags.iter().copied());
-        let args = Cli::parse_from(args).data;
+        let args = ["--data", &path].into_iter().chain(flags.iter().copied());
+        let args = data_args(args);
         (dir, args)
+    }
+
+    fn windows(data: &Folder, part: Part, index: u64) -> Vec<Vec<f32>> {
+        let mut windows = Vec::new();
+        data.windows(part, index, 2, &mut |planes| {
+            windows.push(planes.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        windows
     }
 
     #[test]
@@ -287,12 +314,13 @@ mod tests {
         assert!(one == data.sample(Part::Train, 0, 7).unwrap());
         assert!(one != data.sample(Part::Train, 0, 8).unwrap());
         // 1.5 s at 10 Hz are 15 samples, so 14 differences: windows of 4 at 0, 2, 4, ... 10.
-        let windows = data.windows(Part::Test, 1, 2).unwrap();
+        let windows = windows(&data, Part::Test, 1);
         assert_eq!(windows.len(), 6);
-        assert!(windows.iter().all(|w| w.label == 1 && w.planes.len() == 3 * 4 * 24 * 24));
-        let moved = |i: usize| windows[i].planes.iter().map(|v| v.abs()).sum::<f32>() / windows[i].planes.len() as f32;
+        assert!(windows.iter().all(|w| w.len() == 3 * 4 * 24 * 24));
+        let moved = |i: usize| windows[i].iter().map(|v| v.abs()).sum::<f32>() / windows[i].len() as f32;
         assert!(moved(0) < 0.01 && moved(3) > 0.01, "{} {}", moved(0), moved(3));
-        assert!(data.sample(Part::Test, 1, 5).unwrap() == windows[3]);
+        let middle = data.sample(Part::Test, 1, 5).unwrap();
+        assert!(middle.label == 1 && middle.planes == windows[3]);
         let error = data.sample(Part::Validation, 0, 0).unwrap_err().to_string();
         assert!(error.contains("validation has 0 clips"), "{error}");
     }
@@ -322,18 +350,41 @@ mod tests {
         let (_dir, args) = folder(&["--sample", "spread"]);
         let long = Input { frames: 30, ..input(Colour::Motion) };
         let file = Path::new(&args.data).join("swipe_left/p_s1.mp4");
-        assert_eq!(sliding(&file, &long, 2).unwrap().len(), 1);
-        let spread = Folder::open(&args, &input(Colour::Gray)).unwrap().windows(Part::Train, 0, 2).unwrap();
+        let mut held = 0;
+        sliding(&file, &long, 2, &mut |_| {
+            held += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(held, 1);
+        let spread = windows(&Folder::open(&args, &input(Colour::Gray)).unwrap(), Part::Train, 0);
         assert_eq!(spread.len(), 1);
-        assert!(spread[0].planes[..576] != spread[0].planes[3 * 576..]);
+        assert!(spread[0][..576] != spread[0][3 * 576..]);
     }
 
     #[test]
-    fn too_much_for_the_memory_is_refused_with_a_remedy() {
+    fn what_does_not_fit_into_memory_is_decoded_again() {
         let (_dir, args) = folder(&["--cache-mb", "0"]);
         let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        assert!(data.sample(Part::Train, 0, 1).unwrap() == data.sample(Part::Train, 0, 1).unwrap());
+        assert_eq!(data.cached_bytes.load(Ordering::SeqCst), 0);
+        assert!(data.parts[0].iter().all(|clip| clip.video.lock().unwrap().is_none()));
+    }
+
+    #[test]
+    fn broken_videos_are_left_out_of_training() {
+        let (dir, args) = folder(&[]);
+        for file in ["swipe_left/p_s1.mp4", "swipe_left/p_s2.mp4", "swipe_right/p_s1.mp4"] {
+            std::fs::write(dir.path().join(file), "no video").unwrap();
+        }
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        for index in 0..4 {
+            assert_eq!(data.readable(index).unwrap().0.path.file_name().unwrap(), "p_s2.mp4");
+        }
+        std::fs::write(dir.path().join("swipe_right/p_s2.mp4"), "no video either").unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
         let error = data.sample(Part::Train, 0, 1).unwrap_err().to_string();
-        assert!(error.contains("about 1 MB") && error.contains("--short-side 160"), "{error}");
+        assert!(error.contains("not one training video"), "{error}");
     }
 
     #[test]

@@ -52,6 +52,9 @@ impl Part {
     }
 }
 
+/// Is shown the planes of one window after the other.
+pub type Visit<'a> = dyn FnMut(&[f32]) -> kinora::Result<()> + 'a;
+
 /// A set of labelled clips. Shared by the loader's threads.
 pub trait Dataset: Send + Sync {
     /// The class names.
@@ -64,10 +67,10 @@ pub trait Dataset: Send + Sync {
     /// of the others always the same one.
     fn sample(&self, part: Part, index: u64, seed: u64) -> anyhow::Result<Sample>;
 
-    /// Every window of the `index`-th clip of `part`, as the edge program classifies a file: not augmented, one every
-    /// `hop` planes. A clip's answer is the mean of its windows' scores.
-    fn windows(&self, part: Part, index: u64, _hop: usize) -> anyhow::Result<Vec<Sample>> {
-        Ok(vec![self.sample(part, index, 0)?])
+    /// Shows every window of the `index`-th clip of `part`, `[C, T, H, W]`, to `visit`, as the edge program classifies a
+    /// file: not augmented, one every `hop` planes. A clip's answer is the mean of its windows' scores.
+    fn windows(&self, part: Part, index: u64, _hop: usize, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+        Ok(visit(&self.sample(part, index, 0)?.planes)?)
     }
 
     /// Label of the `index`-th clip of [`Part::Validation`] or [`Part::Test`] (and of a finite [`Part::Train`]), without
@@ -106,7 +109,7 @@ pub struct DataArgs {
     /// all of it
     #[arg(long, value_enum, default_value_t = Sampling::Window)]
     pub sample: Sampling,
-    /// Refuse a set whose decoded pictures to train and validate with take more memory than this
+    /// Keep decoded pictures to train and validate with in so much memory; what does not fit is decoded each time
     #[arg(long, value_name = "MB", default_value_t = 2000)]
     pub cache_mb: usize,
     /// Those pictures are kept at this height or width, whichever is smaller
@@ -140,27 +143,74 @@ pub(crate) fn mix(parts: &[u64]) -> u64 {
     })
 }
 
-/// For each label the one that a mirrored picture shows: `_left` and `_right` change places, others stay. `None` where
-/// the other side is not a label, so that such a clip must not be mirrored.
+/// For each label the one that a mirrored picture shows: itself, unless it names a side. `None` where the other side is
+/// not a label, so that such a clip must not be mirrored.
 pub(crate) fn mirrored(labels: &[String]) -> Vec<Option<usize>> {
     let find = |name: String| labels.iter().position(|l| *l == name);
-    (labels.iter().enumerate())
-        .map(|(index, label)| match (label.strip_suffix("_left"), label.strip_suffix("_right")) {
-            (Some(stem), _) => find(format!("{stem}_right")),
-            (_, Some(stem)) => find(format!("{stem}_left")),
-            _ => Some(index),
-        })
-        .collect()
+    labels.iter().enumerate().map(|(index, label)| other_side(label).map_or(Some(index), find)).collect()
+}
+
+/// Pairs of labels, that of the left side first, which a mirrored picture exchanges.
+pub(crate) fn sided(labels: &[String]) -> Vec<[String; 2]> {
+    let is_left = |label: &&String| words(label).any(|word| SIDES.iter().any(|[left, _]| word == *left));
+    let pair = |left: &String| other_side(left).filter(|right| labels.contains(right)).map(|r| [left.clone(), r]);
+    labels.iter().filter(is_left).filter_map(pair).collect()
+}
+
+/// Words for the sides.
+const SIDES: [[&str; 2]; 3] = [["left", "right"], ["Left", "Right"], ["LEFT", "RIGHT"]];
+
+/// The label with the words for the sides exchanged; `None` if it has none.
+fn other_side(label: &str) -> Option<String> {
+    let exchanged = |word| match SIDES.iter().find(|pair| pair.contains(&word)) {
+        Some([left, right]) => {
+            if word == *left {
+                right
+            } else {
+                left
+            }
+        }
+        None => word,
+    };
+    let other: String = words(label).map(exchanged).collect();
+    (other != label).then_some(other)
+}
+
+/// A label's words and what is between them.
+fn words(label: &str) -> impl Iterator<Item = &str> {
+    label.split_inclusive(is_gap).flat_map(|word| {
+        let end = word.trim_end_matches(is_gap).len();
+        [&word[..end], &word[end..]]
+    })
+}
+
+fn is_gap(c: char) -> bool {
+    !c.is_alphanumeric()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// The data that a command line, without its program, asks for.
+    pub(crate) fn data_args<'a>(line: impl IntoIterator<Item = &'a str>) -> DataArgs {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            data: DataArgs,
+        }
+        <Line as clap::Parser>::try_parse_from(std::iter::once("train-export").chain(line)).unwrap().data
+    }
 
     #[test]
     fn sides_change_places_in_the_mirror() {
         let labels = ["swipe_right", "clap", "swipe_left", "turn_left"].map(String::from);
         assert_eq!(mirrored(&labels), [Some(2), Some(1), Some(0), None]);
+        let labels = ["Swiping Right", "left-hook", "Swiping Left", "copyright", "right-hook"].map(String::from);
+        assert_eq!(mirrored(&labels), [Some(2), Some(4), Some(0), Some(3), Some(1)]);
+        let pairs = [["left-hook", "right-hook"], ["Swiping Left", "Swiping Right"]];
+        assert_eq!(sided(&labels), pairs.map(|pair| pair.map(String::from)));
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl Listing {
         };
         let (mut labels, mut files) = (Vec::new(), BTreeMap::new());
         for label in entries(folder)?.into_iter().filter(|name| folder.join(name).is_dir()) {
+            let plain = label.trim() == label && !label.contains(char::is_control);
+            ensure!(
+                plain,
+                "--data {shown}: class {label:?} begins or ends with a space or has no plain name; rename it"
+            );
             let videos: Vec<_> = entries(&folder.join(&label))?.into_iter().filter(|name| is_video(name)).collect();
             ensure!(!videos.is_empty(), "--data {shown}: class `{label}` has no video; add some or remove the folder");
             files.extend(videos.into_iter().map(|video| (format!("{label}/{video}"), labels.len())));
@@ -178,17 +183,7 @@ fn lines(path: &Path) -> anyhow::Result<Vec<(usize, String)>> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        data: DataArgs,
-    }
-
-    fn args(line: &str) -> DataArgs {
-        Cli::try_parse_from(std::iter::once("x").chain(line.split_whitespace())).unwrap().data
-    }
+    use crate::data::tests::data_args;
 
     /// Two classes, four people, two trials.
     fn folder() -> tempfile::TempDir {
@@ -205,7 +200,7 @@ mod tests {
     }
 
     fn split(dir: &Path, line: &str) -> anyhow::Result<[usize; 3]> {
-        let parts = Listing::read(dir)?.split(dir, &args(line))?;
+        let parts = Listing::read(dir)?.split(dir, &data_args(line.split_whitespace()))?;
         Ok(Part::ALL.map(|p| parts.get(&p).map_or(0, Vec::len)))
     }
 
@@ -284,7 +279,7 @@ mod tests {
         assert_eq!(split(dir.path(), "--validation 0.01").unwrap(), [14, 2, 0]);
         assert!(error(dir.path(), "--validation 1").contains("from 0 to below 1"));
         let listing = Listing::read(dir.path()).unwrap();
-        let of = || listing.split(dir.path(), &args("--validation 0.5")).unwrap();
+        let of = || listing.split(dir.path(), &data_args(["--validation", "0.5"])).unwrap();
         assert_eq!(of(), of());
     }
 }

@@ -4,15 +4,14 @@
 //! and decides what is being done now, or was just finished. So a window is labelled by its end:
 //!
 //! - An action: the end lies between the moment when it can be recognised (0.5 s after its start, or 0.6 of it if it is
-//!   short; after 0.4 of a swipe or a throw, which all begin with an arm that rises) and 0.15 s after its end. What was
+//!   short; after 0.4 of a swipe or a throw, which all begin with an arm that rises) and 0.3 s after its end. What was
 //!   done before may still be in the window.
 //! - `nothing`: at least 60 % of the window, up to its end, is nothing, and an action before it has been over for 0.7 s.
 //!   It is the most frequent answer live, so it comes three times as often as an action; of these clips every third shows
 //!   what remains of an action: the window ends 0.7 s to 1.4 s after it.
 //! - Ends between those two are never used: there either answer would do.
 //!
-//! To validate and test, a clip's window is fixed: it ends with the action, or is centred on it if the action is shorter
-//! than the window. Pictures are drawn at 320x240 at the times at which a camera of 15, 25, 30 or 60 Hz would have been
+//! To validate and test, a clip's window is fixed: the middle one of the action, as clips of trimmed videos are cut. Pictures are drawn at 320x240 at the times at which a camera of 15, 25, 30 or 60 Hz would have been
 //! sampled, and prepared as live pictures are.
 
 use anyhow::ensure;
@@ -33,7 +32,7 @@ const RECOGNISABLE: (f32, f32) = (0.5, 0.6);
 /// Share of a swipe or a throw after which it no longer looks like any other arm that rises.
 const RISING_ARM: f32 = 0.4;
 /// It may still be named this long after its end.
-const JUST_DONE_S: f32 = 0.15;
+const JUST_DONE_S: f32 = 0.3;
 /// From here on after an action's end there is nothing.
 const LONG_DONE_S: f32 = 0.7;
 /// Training clips of `nothing` to each of an action.
@@ -175,11 +174,9 @@ fn ends(subject: Segment, span_s: f32) -> (f32, f32) {
     (start_s + known, end_s + JUST_DONE_S)
 }
 
-/// Scene time at which the window of a fixed clip ends.
+/// Scene time at which the window of a fixed clip ends: the window's middle is the action's.
 fn fixed_end(subject: Segment, span_s: f32) -> f32 {
-    let Segment { motion, start_s, end_s } = subject;
-    let shorter = motion != Motion::Nothing && end_s - start_s < span_s;
-    if shorter { (start_s + end_s + span_s) / 2.0 } else { end_s }
+    (subject.start_s + subject.end_s + span_s) / 2.0
 }
 
 /// The times of `count` pictures up to `end`, `rate` a second, as a camera drawn by lot would have taken them: at
@@ -209,14 +206,13 @@ mod tests {
 
     #[test]
     fn windows_end_where_the_label_is_right_live() {
-        assert_eq!(ends(segment(Motion::Walk, 2.0, 5.0), 1.6), (2.5, 5.15));
-        assert_eq!(ends(segment(Motion::Punch, 2.0, 2.5), 1.6), (2.3, 2.65));
+        assert_eq!(ends(segment(Motion::Walk, 2.0, 5.0), 1.6), (2.5, 5.3));
+        assert_eq!(ends(segment(Motion::Punch, 2.0, 2.5), 1.6), (2.3, 2.8));
         assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 1.0), (2.7, 6.0));
         assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 2.0), (3.2, 6.0));
         assert_eq!(ends(segment(Motion::Nothing, 2.0, 2.5), 2.0), (2.5, 2.5));
-        assert_eq!(fixed_end(segment(Motion::Walk, 2.0, 5.0), 1.6), 5.0);
+        assert_eq!(fixed_end(segment(Motion::Walk, 2.0, 5.0), 1.0), 4.0);
         assert_eq!(fixed_end(segment(Motion::Punch, 2.0, 3.0), 2.0), 3.5);
-        assert_eq!(fixed_end(segment(Motion::Nothing, 2.0, 3.0), 2.0), 3.0);
     }
 
     /// Of every kind of window: what is done at its end, or was done just before, is what the label says.

@@ -3,14 +3,15 @@
 
 use anyhow::ensure;
 use indicatif::{ProgressBar, ProgressStyle};
-use kinora::engine::{Engine, Session};
+use kinora::engine::Engine;
 use kinora::model::Bundle;
-use kinora::model::manifest::{Activation, Input};
+use kinora::model::manifest::Activation;
+use kinora::{Error, ErrorKind};
 use ndarray::ArrayView5;
 
 use super::metrics::{Confusion, clip_probabilities};
 use super::{EvaluateArgs, in_parallel, record, save, threads};
-use crate::data::{self, Dataset, Part, Sample, usage};
+use crate::data::{self, Dataset, Part, usage};
 use crate::plots;
 
 /// Measures and prints what `args` ask for.
@@ -22,13 +23,22 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} clips, {per_sec}, {eta} left")?;
     let bar = ProgressBar::new(clips.len() as u64).with_style(style);
     let activation = bundle.manifest.output.activation;
+    let shape = (1, input.colour.channels(), input.frames, input.height, input.width);
     let answers = in_parallel(
-        threads(args),
+        threads(args.threads),
         clips.len(),
         || Ok(engine.session()?),
         |session, i| {
-            let windows = data.windows(clips[i].part, clips[i].index, bundle.manifest.run.hop)?;
-            let probabilities = probabilities(&mut **session, &windows, input, activation, bundle.labels.len())?;
+            let mut probabilities = Vec::new();
+            data.windows(clips[i].part, clips[i].index, bundle.manifest.run.hop, &mut |planes| {
+                let mut logits = vec![0.0; bundle.labels.len()];
+                let clip = ArrayView5::from_shape(shape, planes)
+                    .map_err(|e| Error::new(ErrorKind::Internal, format_args!("a window of {shape:?}: {e}")))?;
+                session.infer(clip, &mut logits)?;
+                activation.apply(&mut logits);
+                probabilities.push(logits);
+                Ok(())
+            })?;
             bar.inc(1);
             Ok(clip_probabilities(&probabilities, &named.kept, activation == Activation::Softmax))
         },
@@ -92,24 +102,6 @@ fn choose(args: &EvaluateArgs, data: &dyn Dataset, named: &Named) -> anyhow::Res
     let hint = "name another --part (such as all), or a split";
     ensure!(!clips.is_empty(), usage(format_args!("no clips to evaluate in {}: {hint}", data.describe())));
     Ok(clips)
-}
-
-/// The probabilities of each window.
-fn probabilities(
-    session: &mut dyn Session,
-    windows: &[Sample],
-    input: &Input,
-    activation: Activation,
-    classes: usize,
-) -> anyhow::Result<Vec<Vec<f32>>> {
-    let shape = (1, input.colour.channels(), input.frames, input.height, input.width);
-    let classify = |window: &Sample| {
-        let mut logits = vec![0.0; classes];
-        session.infer(ArrayView5::from_shape(shape, &window.planes)?, &mut logits)?;
-        activation.apply(&mut logits);
-        Ok(logits)
-    };
-    windows.iter().map(classify).collect()
 }
 
 fn report(args: &EvaluateArgs, bundle: &Bundle, confusion: &Confusion, data: &str) -> anyhow::Result<()> {

@@ -21,13 +21,23 @@ const CAMERA: (u32, u32, f32) = (640, 480, 30.0);
 /// Watches the mannequins that `args` ask for, one after the other on each thread, and prints how good the reports are.
 pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow::Result<()> {
     let duration = Duration::from_secs(args.duration);
+    let manifest = &bundle.manifest;
+    let mut settings = manifest.decision.clone();
+    if let Some(threshold) = args.threshold {
+        settings.set_threshold(threshold);
+    }
+    let allow = (!args.labels.is_empty()).then_some(&args.labels[..]);
     let watch = |_: &mut (), index: usize| {
         let seed = 1 + index as u64;
-        let mut recognizer = recognizer(args, bundle, engine)?;
-        let found = reports(&mut recognizer, bundle, seed, duration)?;
+        let decision = Decision::new(&bundle.labels, manifest.output.activation, settings.clone(), allow)?;
+        let hop = args.hop.unwrap_or(manifest.run.hop);
+        let mut recognizer = Recognizer::new(manifest, engine.session()?, decision, hop);
+        let mut events = Vec::new();
+        watch(&mut recognizer, bundle, seed, duration, &mut events, |_, _| ())?;
+        let found = found(&events, &bundle.labels);
         Ok((seed, score(&truth(seed, duration), &found, duration.as_secs_f64())))
     };
-    let scores = in_parallel(threads(args), args.seeds as usize, || Ok(()), watch)?;
+    let scores = in_parallel(threads(args.threads), args.seeds as usize, || Ok(()), watch)?;
     println!("{}", table(&scores));
     if args.record {
         let mean = mean(&scores);
@@ -45,34 +55,33 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
     save(out, "live.json", &format!("{json:#}\n"))
 }
 
-fn recognizer(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow::Result<Recognizer> {
-    let manifest = &bundle.manifest;
-    let mut settings = manifest.decision.clone();
-    if let Some(threshold) = args.threshold {
-        settings.set_threshold(threshold);
-    }
-    let allow = (!args.labels.is_empty()).then_some(&args.labels[..]);
-    let decision = Decision::new(&bundle.labels, manifest.output.activation, settings, allow)?;
-    Ok(Recognizer::new(manifest, engine.session()?, decision, args.hop.unwrap_or(manifest.run.hop)))
-}
-
-/// What the recognizer reports of the mannequin of `seed` until `duration`.
-fn reports(recognizer: &mut Recognizer, bundle: &Bundle, seed: u64, duration: Duration) -> anyhow::Result<Vec<Found>> {
+/// Shows the mannequin of `seed` to `recognizer` until `duration`. What is reported goes into `events`, time and logits
+/// of each decision to `visit`.
+pub fn watch(
+    recognizer: &mut Recognizer,
+    bundle: &Bundle,
+    seed: u64,
+    duration: Duration,
+    events: &mut Vec<Event>,
+    mut visit: impl FnMut(Duration, &[f32]),
+) -> anyhow::Result<()> {
     let mut source = Synthetic::new(seed, CAMERA.0, CAMERA.1, CAMERA.2, Stop::default());
     let mut intake = Intake::new(&bundle.manifest.input);
-    let (mut plane, mut frame, mut events) = (intake.plane(), Frame::default(), Vec::new());
+    let (mut plane, mut frame) = (intake.plane(), Frame::default());
     while source.next_frame(&mut frame)? == Captured::Frame && frame.timestamp < duration {
         if intake.offer(&frame, &mut plane)? {
-            recognizer.absorb(&plane, &mut events);
-            recognizer.decide(&mut events)?;
+            recognizer.absorb(&plane, events);
+            if recognizer.decide(events)? {
+                visit(plane.timestamp, recognizer.logits());
+            }
         }
     }
-    recognizer.finish(&mut events);
-    Ok(found(&events, &bundle.labels))
+    recognizer.finish(events);
+    Ok(())
 }
 
 /// Reported actions from their start and end events.
-fn found(events: &[Event], labels: &[String]) -> Vec<Found> {
+pub fn found(events: &[Event], labels: &[String]) -> Vec<Found> {
     let starts = events.iter().filter(|e| e.kind == Kind::Start);
     let action = |start: &Event| {
         let end = events.iter().find(|e| e.kind == Kind::End && e.id == start.id)?;
@@ -84,7 +93,7 @@ fn found(events: &[Event], labels: &[String]) -> Vec<Found> {
 }
 
 /// What the mannequin of `seed` does until `duration`, without nothing.
-fn truth(seed: u64, duration: Duration) -> Vec<Span> {
+pub fn truth(seed: u64, duration: Duration) -> Vec<Span> {
     let (mut scene, duration) = (Scene::live(seed), duration.as_secs_f64());
     let (mut spans, mut t) = (Vec::new(), 0.0f32);
     while f64::from(t) < duration {
@@ -99,20 +108,20 @@ fn truth(seed: u64, duration: Duration) -> Vec<Span> {
     spans
 }
 
-/// Means over seeds; delays are those of all matches together.
-#[derive(Debug, serde::Serialize)]
-struct Mean {
-    f1: f64,
-    precision: f64,
-    recall: f64,
-    delay_p50_s: Option<f64>,
-    delay_p90_s: Option<f64>,
-    flips_per_minute: f64,
-    true_flips_per_minute: f64,
-    false_alarms_per_10_min: Option<f64>,
+/// Means over seeds of the figures of [`EventScore`]; delays are those of all matches together.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Mean {
+    pub f1: f64,
+    pub precision: f64,
+    pub recall: f64,
+    pub delay_p50_s: Option<f64>,
+    pub delay_p90_s: Option<f64>,
+    pub flips_per_minute: f64,
+    pub true_flips_per_minute: f64,
+    pub false_alarms_per_10_min: Option<f64>,
 }
 
-fn mean(scores: &[(u64, EventScore)]) -> Mean {
+pub fn mean(scores: &[(u64, EventScore)]) -> Mean {
     let of =
         |value: fn(&EventScore) -> f64| scores.iter().map(|(_, s)| value(s)).sum::<f64>() / scores.len().max(1) as f64;
     let mut delays: Vec<f64> = scores.iter().flat_map(|(_, s)| s.delays_s.clone()).collect();

@@ -5,17 +5,20 @@ mod clips;
 mod events;
 mod live;
 mod metrics;
+mod tune;
 
 use std::path::{Path, PathBuf};
 
 use kinora::engine;
 use kinora::model::Bundle;
+use kinora::model::Manifest;
 use kinora::model::manifest::Measured;
 use kinora::{Error, ErrorKind};
 
 use crate::data::{DataArgs, Part};
 
 pub use metrics::Confusion;
+pub use tune::{TuneArgs, command as tune};
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -44,7 +47,7 @@ pub struct EvaluateArgs {
     #[arg(long)]
     pub live: bool,
     /// With --live: mannequins, of seeds 1 to N
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..tune::FIRST_SEED))]
     pub seeds: u64,
     /// With --live: how long to watch each
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
@@ -94,8 +97,8 @@ pub fn command(args: EvaluateArgs) -> anyhow::Result<()> {
     if args.live { live::run(&args, &bundle, &*engine) } else { clips::run(&args, &bundle, &*engine) }
 }
 
-fn threads(args: &EvaluateArgs) -> usize {
-    match args.threads {
+fn threads(asked: usize) -> usize {
+    match asked {
         0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
         n => n,
     }
@@ -118,6 +121,11 @@ fn record(bundle: &Bundle, figures: &[(&str, f64)], on: &str) -> anyhow::Result<
         let value = (value * 1e4).round() / 1e4;
         manifest.measured.push(Measured { figure: (*figure).into(), value, on: on.into() });
     }
+    rewrite(bundle, &manifest)
+}
+
+/// Gives `bundle` another manifest.
+fn rewrite(bundle: &Bundle, manifest: &Manifest) -> anyhow::Result<()> {
     let unfinished = "manifest.toml.new";
     save(&bundle.dir, unfinished, &manifest.to_toml()?)?;
     let [from, to] = [unfinished, "manifest.toml"].map(|name| bundle.dir.join(name));
