@@ -17,8 +17,9 @@ fn shipped() -> Bundle {
     Bundle::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mannequin")).unwrap()
 }
 
-/// Each motion as a camera of 30 Hz sees it, judged once, when it ends. The bound is far below the measured accuracy, which
-/// the manifest has: this test is there for a model that was exported wrongly or prepared otherwise than it was trained.
+/// Each motion as a camera of 30 Hz sees it, judged once, on the window in its middle. The bound is far below the measured
+/// accuracy, which the manifest has: this test is there for a model that was exported wrongly or whose pictures are prepared
+/// otherwise than in training.
 #[test]
 fn mannequins_are_recognized() {
     let bundle = shipped();
@@ -26,12 +27,13 @@ fn mannequins_are_recognized() {
     let mut session = engine::open(&bundle, &Options::default()).unwrap().session().unwrap();
     let mut logits = vec![0.0; bundle.labels.len()];
     let (mut right, mut all) = (0, 0);
-    for (seed, motion) in (0..4).flat_map(|seed| Motion::ALL.map(|motion| (seed, motion))) {
+    for (seed, motion) in (0..2).flat_map(|seed| Motion::ALL.map(|motion| (seed, motion))) {
         let mut scene = Scene::clip(0x7e57_0000_0000 + seed, motion);
         let (mut intake, mut window) = (Intake::new(input), Window::new(input));
         let (mut plane, mut frame) = (intake.plane(), Frame::new(320, 240));
-        let end_s = scene.subject().end_s;
-        let count = ((input.frames + 1) as f32 / input.frame_rate * 30.0) as u32 + 2;
+        let span_s = (input.frames + 1) as f32 / input.frame_rate;
+        let end_s = (scene.subject().start_s + scene.subject().end_s + span_s) / 2.0;
+        let count = (span_s * 30.0) as u32 + 2;
         for n in 0..count {
             scene.render((end_s - (count - 1 - n) as f32 / 30.0).max(0.0), &mut frame);
             frame.timestamp = Duration::from_secs(1) * n / 30;
@@ -48,7 +50,7 @@ fn mannequins_are_recognized() {
     assert!(right * 10 >= all * 7, "{right} of {all}");
 }
 
-/// Real gestures without any training on real people, a fifth of the clips; needs the shared test data.
+/// Real gestures without any training on real people, an eighth of the clips; needs the shared test data.
 #[test]
 fn real_gestures_are_recognized() {
     let data = std::env::var_os("KINORA_TEST_DATA")
@@ -69,7 +71,7 @@ fn real_gestures_are_recognized() {
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(gestures.join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
-        for file in files.iter().step_by(5) {
+        for file in files.iter().step_by(8) {
             let options = SourceOptions { realtime: false, ..SourceOptions::default() };
             let mut source = capture::open(file.to_str().unwrap(), &options, &Stop::default()).unwrap();
             let answer = classifier.classify(source.as_mut()).unwrap();
@@ -77,5 +79,5 @@ fn real_gestures_are_recognized() {
             right += usize::from(answer.top(1, Some(&labels), bundle.manifest.output.activation)[0].0 == label);
         }
     }
-    assert!(all >= 30 && right * 2 >= all, "{right} of {all}");
+    assert!(all == 20 && right * 2 >= all, "{right} of {all}");
 }

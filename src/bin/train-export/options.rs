@@ -26,8 +26,8 @@ pub struct ModelArgs {
     /// Height and width of a frame in pixels
     #[arg(long, default_value_t = 96)]
     pub size: usize,
-    /// Frames a second
-    #[arg(long, default_value_t = 10.0)]
+    /// Frames a second: with 16 frames a clip of 8 lasts two seconds, which a gesture needs
+    #[arg(long, default_value_t = 8.0)]
     pub frame_rate: f32,
     /// What a frame shows: rgb, gray, or motion (differences of frames)
     #[arg(long, default_value = "motion", value_parser = colour)]
