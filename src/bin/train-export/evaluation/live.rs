@@ -14,6 +14,7 @@ use kinora::synth::{Motion, Scene};
 
 use super::events::{EventScore, Found, Span, percentile, score};
 use super::{EvaluateArgs, in_parallel, record, save, threads};
+use crate::data::usage;
 
 /// The mannequin camera's usual pictures.
 const CAMERA: (u32, u32, f32) = (640, 480, 30.0);
@@ -21,6 +22,7 @@ const CAMERA: (u32, u32, f32) = (640, 480, 30.0);
 /// Watches the mannequins that `args` ask for, one after the other on each thread, and prints how good the reports are.
 pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow::Result<()> {
     let duration = Duration::from_secs(args.duration);
+    let motions = reportable(bundle, &args.labels)?;
     let manifest = &bundle.manifest;
     let mut settings = manifest.decision.clone();
     if let Some(threshold) = args.threshold {
@@ -35,7 +37,7 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
         let mut events = Vec::new();
         watch(&mut recognizer, bundle, seed, duration, &mut events, |_, _| ())?;
         let found = found(&events, &bundle.labels);
-        Ok((seed, score(&truth(seed, duration), &found, duration.as_secs_f64())))
+        Ok((seed, score(&truth(seed, duration, &motions), &found, duration.as_secs_f64())))
     };
     let scores = in_parallel(threads(args.threads), args.seeds as usize, || Ok(()), watch)?;
     println!("{}", table(&scores));
@@ -92,13 +94,30 @@ pub fn found(events: &[Event], labels: &[String]) -> Vec<Found> {
     starts.filter_map(action).collect()
 }
 
-/// What the mannequin of `seed` does until `duration`, without nothing.
-pub fn truth(seed: u64, duration: Duration) -> Vec<Span> {
+/// What of the mannequin's actions `bundle` can report.
+///
+/// # Errors
+/// `Usage` when it is none.
+pub fn reportable(bundle: &Bundle, allow: &[String]) -> kinora::Result<Vec<Motion>> {
+    let asked = |m: &Motion| allow.is_empty() || allow.iter().any(|label| label == m.label());
+    let known = |m: &Motion| bundle.labels.iter().any(|label| label == m.label());
+    let motions: Vec<_> = Motion::ALL.into_iter().filter(|m| *m != Motion::Nothing && asked(m) && known(m)).collect();
+    if motions.is_empty() {
+        let (dir, labels) = (bundle.dir.display(), bundle.labels.join(", "));
+        let message =
+            format!("{dir}: its labels are none of the mannequin's actions, so it cannot be watched: {labels}");
+        return Err(usage(message));
+    }
+    Ok(motions)
+}
+
+/// Which of `motions` the mannequin of `seed` does until `duration`, and when.
+pub fn truth(seed: u64, duration: Duration, motions: &[Motion]) -> Vec<Span> {
     let (mut scene, duration) = (Scene::live(seed), duration.as_secs_f64());
     let (mut spans, mut t) = (Vec::new(), 0.0f32);
     while f64::from(t) < duration {
         let segment = scene.segment_at(t);
-        if segment.motion != Motion::Nothing {
+        if motions.contains(&segment.motion) {
             let (start, end) = (f64::from(segment.start_s), f64::from(segment.end_s).min(duration));
             spans.push(Span { label: segment.motion.label().to_string(), start, end });
         }
@@ -174,10 +193,12 @@ mod tests {
 
     #[test]
     fn the_truth_is_the_script_without_gaps_or_nothing() {
-        let spans = truth(3, Duration::from_secs(60));
+        let spans = truth(3, Duration::from_secs(60), &Motion::ALL[1..]);
         assert!(spans.len() > 5, "{spans:?}");
         assert!(spans.windows(2).all(|s| s[0].end <= s[1].start + 1e-6));
         assert!(spans.iter().all(|s| s.label != "nothing" && s.start < s.end && s.end <= 60.0));
+        let walks = truth(3, Duration::from_secs(60), &[Motion::Walk]);
+        assert_eq!(walks, spans.iter().filter(|s| s.label == "walk").cloned().collect::<Vec<_>>());
         let mut scene = Scene::live(3);
         for span in &spans {
             assert_eq!(scene.segment_at(((span.start + span.end) / 2.0) as f32).motion.label(), span.label);

@@ -10,7 +10,7 @@ use kinora::model::Bundle;
 use kinora::pipeline::Recognizer;
 
 use super::events::{Span, score};
-use super::live::{Mean, found, mean, truth, watch};
+use super::live::{Mean, found, mean, reportable, truth, watch};
 use super::{in_parallel, rewrite, threads};
 
 /// From here on seeds are for tuning; those before are for reporting.
@@ -58,7 +58,12 @@ struct Watched {
 pub fn command(args: &TuneArgs) -> anyhow::Result<()> {
     let bundle = Bundle::load(&args.model)?;
     let engine = engine::open(&bundle, &engine::Options::default())?;
-    let watch = |_: &mut (), index: usize| watched(args, &bundle, &*engine, FIRST_SEED + index as u64);
+    let motions = reportable(&bundle, &[])?;
+    let watch = |_: &mut (), index: usize| {
+        let seed = FIRST_SEED + index as u64;
+        let truth = truth(seed, Duration::from_secs(args.duration), &motions);
+        Ok(Watched { seed, said: said(args, &bundle, &*engine, seed)?, truth })
+    };
     let all = in_parallel(threads(args.threads), args.seeds as usize, || Ok(()), watch)?;
     let (before, candidates) = (&bundle.manifest.decision, candidates(&bundle.manifest.decision));
     let judge = |_: &mut (), index: usize| judge(&bundle, &candidates[index], &all, args.duration as f64);
@@ -73,14 +78,15 @@ pub fn command(args: &TuneArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn watched(args: &TuneArgs, bundle: &Bundle, engine: &dyn Engine, seed: u64) -> anyhow::Result<Watched> {
+/// Time and logits of every decision on the mannequin of `seed`.
+fn said(args: &TuneArgs, bundle: &Bundle, engine: &dyn Engine, seed: u64) -> anyhow::Result<Vec<(Duration, Vec<f32>)>> {
     let (manifest, duration) = (&bundle.manifest, Duration::from_secs(args.duration));
     let decision = Decision::new(&bundle.labels, manifest.output.activation, manifest.decision.clone(), None)?;
     let mut recognizer = Recognizer::new(manifest, engine.session()?, decision, manifest.run.hop);
     let mut said = Vec::new();
     watch(&mut recognizer, bundle, seed, duration, &mut Vec::new(), |t, logits| said.push((t, logits.to_vec())))?;
     log::info!("mannequin {seed}: {} decisions", said.len());
-    Ok(Watched { seed, said, truth: truth(seed, duration) })
+    Ok(said)
 }
 
 /// The settings that there are, then every combination; thresholds of single labels are dropped.
