@@ -47,7 +47,7 @@ fn mannequins_are_recognized() {
         all += 1;
         right += usize::from(bundle.labels[best] == motion.label());
     }
-    assert!(right * 10 >= all * 7, "{right} of {all}");
+    assert!(right * 10 >= all * 8, "{right} of {all}");
 }
 
 /// Real gestures without any training on real people, an eighth of the clips; needs the shared test data.
@@ -79,5 +79,5 @@ fn real_gestures_are_recognized() {
             right += usize::from(answer.top(1, Some(&labels), bundle.manifest.output.activation)[0].0 == label);
         }
     }
-    assert!(all == 20 && right * 2 >= all, "{right} of {all}");
+    assert!(all == 20 && right * 10 >= all * 7, "{right} of {all}");
 }

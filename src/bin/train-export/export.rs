@@ -200,9 +200,21 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no draft stays");
         let labels: Vec<String> = ["swipe_left", "swipe_right", "nothing"].map(String::from).to_vec();
         let graph = info(&["a", "b", "c"]).graph().unwrap();
-        let taken = crate::init::weights(&out, &labels, &graph).unwrap();
+        let fresh = |classes| {
+            Net::new(info(&["x", "y", "z"][..classes]).graph().unwrap(), Device::Cpu, 5).unwrap().weights().unwrap()
+        };
+        let taken = crate::init::weights(&out, &labels, &graph, &fresh(3)).unwrap();
         assert_eq!(taken.weights, weights);
-        let taken = crate::init::weights(dir.path(), &["x".into()], &info(&["x"]).graph().unwrap()).unwrap();
+        // Of two classes, one is known by name, at another place.
+        let (two, labels) = (info(&["x", "y"]).graph().unwrap(), ["hop", "swipe_right"].map(String::from));
+        let taken = crate::init::weights(&out, &labels, &two, &fresh(2)).unwrap();
+        for name in ["head.weight", "head.bias"] {
+            let row = |weights: &Weights, row| weights[name].index_axis(ndarray::Axis(0), row).to_owned();
+            assert_eq!(row(&taken.weights, 0), row(&fresh(2), 0), "{name}");
+            assert_eq!(row(&taken.weights, 1), row(&weights, 1), "{name}");
+        }
+        let one = info(&["x"]).graph().unwrap();
+        let taken = crate::init::weights(dir.path(), &["x".into()], &one, &fresh(1)).unwrap();
         assert_eq!(taken.weights.len() + 2, weights.len(), "all but the head");
         assert!(taken.description.contains("fresh: head.weight, head.bias"), "{}", taken.description);
     }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use kinora::model::graph::{Graph, Weights};
 use kinora::model::{Bundle, onnx};
 use kinora::{Error, ErrorKind};
+use ndarray::{ArrayD, Axis};
 
 use crate::checkpoint::Checkpoint;
 
@@ -17,12 +18,12 @@ pub struct Taken {
     pub description: String,
 }
 
-/// The weights of `path`, a bundle's folder, a run's folder or a checkpoint, that fit `graph`. The last layer is taken
-/// only when the classes are the same, in the same order.
+/// The weights of `path`, a bundle's folder, a run's folder or a checkpoint, that fit `graph`. Of the last layer the rows of
+/// classes that the model knows by name are taken; the others stay as `fresh` has them.
 ///
 /// # Errors
 /// `Model` when there is no such model, `Usage` when nothing of it fits.
-pub fn weights(path: &Path, labels: &[String], graph: &Graph) -> Result<Taken> {
+pub fn weights(path: &Path, labels: &[String], graph: &Graph, fresh: &Weights) -> Result<Taken> {
     let (mut weights, old_labels) = if path.join("manifest.toml").exists() {
         let bundle = Bundle::load(path)?;
         (onnx::read_weights(&bundle.onnx())?, bundle.labels)
@@ -30,16 +31,40 @@ pub fn weights(path: &Path, labels: &[String], graph: &Graph) -> Result<Taken> {
         let checkpoint = Checkpoint::load(path)?;
         (checkpoint.average(), checkpoint.info.labels)
     };
+    let known: Vec<(usize, usize)> = (labels.iter().enumerate())
+        .filter_map(|(new, label)| Some((new, old_labels.iter().position(|old| old == label)?)))
+        .collect();
     let head = format!("{}.", graph.output().name);
+    for (name, old) in weights.iter_mut().filter(|(name, _)| name.starts_with(&head)) {
+        *old = match fresh.get(name) {
+            Some(fresh) if !known.is_empty() && fresh.shape()[1..] == old.shape()[1..] => rows(fresh, old, &known),
+            _ => ArrayD::zeros(vec![0]),
+        };
+    }
     let wanted = graph.parameters();
-    let fits = |name: &String, shape: &[usize]| wanted.iter().any(|p| p.name == *name && p.shape == shape);
-    weights.retain(|name, array| fits(name, array.shape()) && (labels == old_labels || !name.starts_with(&head)));
+    weights.retain(|name, array| wanted.iter().any(|p| p.name == *name && p.shape == array.shape()));
     if weights.is_empty() {
         let message = format!("--init {}: none of its weights fits this architecture and input", path.display());
         return Err(Error::new(ErrorKind::Usage, message).into());
     }
     let fresh: Vec<&str> = wanted.iter().filter(|p| !weights.contains_key(&p.name)).map(|p| p.name.as_str()).collect();
     let fresh = if fresh.is_empty() { String::new() } else { format!("; fresh: {}", fresh.join(", ")) };
-    let description = format!("took {} of {} parameters from {}{fresh}", weights.len(), wanted.len(), path.display());
+    let description = format!(
+        "took {} of {} parameters from {}, which knows {} of the {} classes{fresh}",
+        weights.len(),
+        wanted.len(),
+        path.display(),
+        known.len(),
+        labels.len()
+    );
     Ok(Taken { weights, description })
+}
+
+/// `fresh` with some rows of `old` in it: pairs of a row of `fresh` and one of `old`.
+fn rows(fresh: &ArrayD<f32>, old: &ArrayD<f32>, pairs: &[(usize, usize)]) -> ArrayD<f32> {
+    let mut taken = fresh.clone();
+    for &(to, from) in pairs {
+        taken.index_axis_mut(Axis(0), to).assign(&old.index_axis(Axis(0), from));
+    }
+    taken
 }

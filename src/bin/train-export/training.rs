@@ -92,7 +92,7 @@ impl Run {
             optimizer.restore(&checkpoint.state()?, info.step)?;
             log::info!("resumed at step {} of {steps}", info.step);
         } else if let Some(path) = &plan.init {
-            let taken = crate::init::weights(path, &info.labels, net.graph())?;
+            let taken = crate::init::weights(path, &info.labels, net.graph(), &net.weights()?)?;
             log::info!("{}", taken.description);
             net.set(&taken.weights)?;
             average.set(&taken.weights)?;
