@@ -1,6 +1,7 @@
 //! Events as JSON lines, on the terminal or in a file. Used on one thread; a write blocks as long as the target does.
 //!
-//! Each line is one object and one write, so a crash leaves complete lines only. Field order is fixed and numbers are
+//! Each line is one object and one write, and a line that does not fit on the disk is cut off again: there are complete
+//! lines only. Field order is fixed and numbers are
 //! rounded to three decimals: equal runs give equal bytes.
 //!
 //! ```json
@@ -45,6 +46,8 @@ pub enum SourceState {
 pub struct EventWriter {
     name: String,
     target: Box<dyn Write + Send>,
+    /// The file that is written, if it is one, and the length of its complete lines.
+    file: Option<(File, u64)>,
     line: Vec<u8>,
     closed: bool,
 }
@@ -94,12 +97,17 @@ impl EventWriter {
         if target == "-" {
             return Ok(Self::new("standard output", Box::new(io::stdout())));
         }
-        let file = File::create(target).map_err(|e| failed(target, &e))?;
-        Ok(Self::new(target, Box::new(file)))
+        let open = || {
+            let file = File::create(target)?;
+            let plain = file.metadata()?.is_file();
+            Ok((plain.then(|| file.try_clone()).transpose()?, file))
+        };
+        let (plain, file) = open().map_err(|e| failed(target, &e))?;
+        Ok(Self { file: plain.map(|file| (file, 0)), ..Self::new(target, Box::new(file)) })
     }
 
     fn new(name: &str, target: Box<dyn Write + Send>) -> Self {
-        Self { name: name.into(), target, line: Vec::with_capacity(256), closed: false }
+        Self { name: name.into(), target, file: None, line: Vec::with_capacity(256), closed: false }
     }
 
     /// Writes the line of one event.
@@ -156,7 +164,15 @@ impl EventWriter {
         serde_json::to_writer(&mut self.line, line)
             .map_err(|e| Error::new(ErrorKind::Internal, format_args!("an event line: {e}")))?;
         self.line.push(b'\n');
-        match self.target.write_all(&self.line).and_then(|()| self.target.flush()) {
+        let written = self.target.write_all(&self.line).and_then(|()| self.target.flush());
+        if let Some((file, length)) = &mut self.file {
+            match &written {
+                Ok(()) => *length += self.line.len() as u64,
+                // Half a line is no line. If it cannot be cut off, the error that follows is all there is to say.
+                Err(_) => drop(file.set_len(*length)),
+            }
+        }
+        match written {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => self.closed = true,
             written => written.map_err(|e| failed(&self.name, &e))?,
         }
@@ -236,6 +252,39 @@ mod tests {
 
     fn time(unix: u64, millis: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(unix * 1000 + millis)
+    }
+
+    /// Takes `room` bytes more, as a disk that is nearly full does.
+    struct NearlyFull {
+        file: File,
+        room: usize,
+    }
+
+    impl Write for NearlyFull {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let fits = bytes.len().min(self.room);
+            self.room -= fits;
+            if fits == 0 { Err(io::ErrorKind::StorageFull.into()) } else { self.file.write(&bytes[..fits]) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_does_not_fit_is_cut_off_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let mut writer = EventWriter::open(path.to_str().unwrap()).unwrap();
+        writer.write(&EVENT, &context("wave")).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let file = writer.file.as_ref().unwrap().0.try_clone().unwrap();
+        writer.target = Box::new(NearlyFull { file, room: whole.len() + 10 });
+        writer.write(&EVENT, &context("wave")).unwrap();
+        let error = writer.write(&EVENT, &context("wave")).unwrap_err();
+        assert!(error.to_string().contains("make room"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), whole.repeat(2));
     }
 
     #[test]

@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage, imageops};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
 
 use super::rate::Rate;
 use super::uri::Query;
 use super::{Captured, Source, SourceInfo};
 use crate::frame::Frame;
+use crate::resize::Resizer;
 use crate::stop::Stop;
 use crate::{Error, ErrorKind, Result};
 
@@ -21,6 +22,7 @@ pub(super) struct Images {
     info: SourceInfo,
     paths: Vec<PathBuf>,
     resize: bool,
+    resizer: Resizer,
     rate: Rate,
     next: usize,
     stop: Stop,
@@ -42,7 +44,15 @@ impl Images {
             None => read(first)?.dimensions(),
         };
         let info = SourceInfo { name: uri.to_string(), width, height, frame_rate: rate.per_second(), live: false };
-        Ok(Self { info, paths, resize: query.size.is_some(), rate, next: 0, stop: stop.clone() })
+        Ok(Self {
+            info,
+            paths,
+            resize: query.size.is_some(),
+            resizer: Resizer::default(),
+            rate,
+            next: 0,
+            stop: stop.clone(),
+        })
     }
 }
 
@@ -55,24 +65,27 @@ impl Source for Images {
         let Some(path) = self.paths.get(self.next).filter(|_| !self.stop.requested()) else {
             return Ok(Captured::End);
         };
-        let mut picture = read(path)?;
+        let picture = read(path)?;
         let (width, height) = (self.info.width, self.info.height);
-        if picture.dimensions() != (width, height) {
-            if !self.resize {
-                let (own_width, own_height) = picture.dimensions();
-                return Err(Error::new(
-                    ErrorKind::Source,
-                    format_args!(
-                        "{}: is {own_width}x{own_height}, but the first picture is {width}x{height}: \
-                         give one size for all, such as images:FOLDER?size={width}x{height}",
-                        path.display()
-                    ),
-                ));
-            }
-            picture = imageops::resize(&picture, width, height, imageops::FilterType::Triangle);
+        let (own_width, own_height) = picture.dimensions();
+        let fits = (own_width, own_height) == (width, height);
+        if !fits && !self.resize {
+            return Err(Error::new(
+                ErrorKind::Source,
+                format_args!(
+                    "{}: is {own_width}x{own_height}, but the first picture is {width}x{height}: \
+                     give one size for all, such as images:FOLDER?size={width}x{height}",
+                    path.display()
+                ),
+            ));
         }
         into.resize(width, height);
-        into.data_mut().copy_from_slice(picture.as_raw());
+        if fits {
+            into.data_mut().copy_from_slice(picture.as_raw());
+        } else {
+            let source = ((own_width, own_height), picture.as_raw().as_slice());
+            self.resizer.scale(source, None, ((width, height), into.data_mut()))?;
+        }
         into.captured = Instant::now();
         into.timestamp = self.rate.time_of(self.next as u64);
         into.sequence = self.next as u64;

@@ -17,6 +17,7 @@ use crate::{Error, ErrorKind, Result};
 pub use synthetic::Synthetic;
 pub use transform::{Roi, Rotation, Transform};
 use uri::Address;
+pub use uri::parse_size;
 
 /// What a source says of itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +77,7 @@ impl Default for Options {
 }
 
 /// Sides of a picture that can be asked for, in pixels.
-const SIDE: std::ops::RangeInclusive<u32> = 1..=8192;
+const SIDE: std::ops::RangeInclusive<u32> = 16..=4096;
 /// Frame rates that can be asked for, a second.
 const RATE: std::ops::RangeInclusive<f32> = 0.1..=240.0;
 
@@ -111,6 +112,22 @@ pub fn open(uri: &str, options: &Options, stop: &Stop) -> Result<Box<dyn Source>
         }
     };
     transform::apply(source, options.transform)
+}
+
+/// Whether the source that `uri` names never ends by itself.
+///
+/// # Errors
+/// `Source` when the URI is wrong.
+pub fn is_endless(uri: &str) -> Result<bool> {
+    Ok(matches!(Address::parse(uri)?, Address::Rtsp(_) | Address::Synthetic { .. }))
+}
+
+/// The file that `uri` names, if it names one.
+pub fn file(uri: &str) -> Option<std::path::PathBuf> {
+    match Address::parse(uri) {
+        Ok(Address::File(path)) => Some(path),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Options;
+use super::{Options, RATE, SIDE};
 use crate::{Error, ErrorKind, Result};
 
 /// The forms that exist in this build, for messages.
@@ -64,18 +64,22 @@ impl Query {
     }
 }
 
-fn parse_size(text: &str) -> Result<(u32, u32), String> {
+/// Reads a size of pictures, `WIDTHxHEIGHT`.
+///
+/// # Errors
+/// What is wanted instead.
+pub fn parse_size(text: &str) -> Result<(u32, u32), String> {
     text.split_once('x')
         .and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)))
-        .filter(|(width, height)| (16..=4096).contains(width) && (16..=4096).contains(height))
-        .ok_or_else(|| format!("size `{text}` is not WIDTHxHEIGHT of 16 to 4096 pixels each"))
+        .filter(|(width, height)| SIDE.contains(width) && SIDE.contains(height))
+        .ok_or_else(|| format!("size `{text}` is not WIDTHxHEIGHT of {} to {} pixels each", SIDE.start(), SIDE.end()))
 }
 
 fn parse_rate(text: &str) -> Result<f32, String> {
     text.parse()
         .ok()
-        .filter(|rate| (0.1..=240.0).contains(rate))
-        .ok_or_else(|| format!("fps `{text}` is not a number from 0.1 to 240"))
+        .filter(|rate| RATE.contains(rate))
+        .ok_or_else(|| format!("fps `{text}` is not a number from {} to {}", RATE.start(), RATE.end()))
 }
 
 impl Address {

@@ -1,19 +1,18 @@
 //! What can be said on the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use kinora::capture::{Roi, Rotation};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use kinora::capture::{self, Roi, Rotation};
 use kinora::engine::Choice;
 
 /// Real-time human-action recognition: camera in, current action out.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = AFTER)]
+#[command(version, after_help = AFTER)]
 pub struct Arguments {
     #[command(subcommand)]
-    pub command: Option<Command>,
-    #[command(flatten)]
-    pub run: RunArgs,
+    pub command: Command,
     /// More messages; twice for all
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -30,10 +29,27 @@ Keys in the window: Esc or q quits, f toggles full screen.
 Settings come from flags, then KINORA_... environment variables (KINORA_SOURCE, KINORA_FRAME_RATE, ...), then --config.
 Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 model, 4 source, 5 display, 6 output, 7 engine.";
 
+impl Arguments {
+    /// Reads a command line. Without the name of a command it is that of `run`.
+    pub fn read(line: impl IntoIterator<Item = OsString>) -> clap::error::Result<Self> {
+        let mut line: Vec<OsString> = line.into_iter().collect();
+        let for_all = |word: &OsString| ["-v", "-vv", "-q", "--verbose", "--quiet"].iter().any(|flag| word == flag);
+        let at = 1 + line.iter().skip(1).take_while(|word| for_all(word)).count();
+        let definition = Self::command();
+        let commands = definition.get_subcommands().map(clap::Command::get_name);
+        let mut known = commands.chain(["help", "-h", "--help", "-V", "--version"]);
+        if at >= line.len() || !known.any(|name| line[at] == *name) {
+            line.insert(at.min(line.len()), "run".into());
+        }
+        Self::try_parse_from(line)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Recognize actions in a source and show them (the default command)
-    Run(RunArgs),
+    /// Recognize actions in a source and show them: what is done if no command is named
+    #[command(after_help = AFTER)]
+    Run(Box<RunArgs>),
     /// Tell in words what a model bundle is, or what is wrong with it
     Inspect(InspectArgs),
     /// Say for each video which action it shows: its windows averaged to one answer
@@ -97,7 +113,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "X,Y,W,H", env = "KINORA_ROI")]
     pub roi: Option<Roi>,
     /// Bring the source's pictures to this size first
-    #[arg(long, value_name = "WxH", env = "KINORA_SIZE", value_parser = size)]
+    #[arg(long, value_name = "WxH", env = "KINORA_SIZE", value_parser = capture::parse_size)]
     pub size: Option<(u32, u32)>,
     /// Pictures a second of the source [default: its own]
     #[arg(long, value_name = "HZ", env = "KINORA_FRAME_RATE")]
@@ -146,19 +162,21 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
-/// Parses `WxH`.
-fn size(text: &str) -> Result<(u32, u32), String> {
-    let parts = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
-    parts
-        .filter(|(w, h)| (1..=8192).contains(w) && (1..=8192).contains(h))
-        .ok_or_else(|| "wanted: WxH, such as 640x480".into())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use clap::CommandFactory;
+
+    fn read(line: &[&str]) -> clap::error::Result<Arguments> {
+        Arguments::read(line.iter().map(OsString::from))
+    }
+
+    fn run(line: &[&str]) -> RunArgs {
+        match read(line).unwrap().command {
+            Command::Run(run) => *run,
+            other => panic!("run expected, not {other:?}"),
+        }
+    }
 
     #[test]
     fn the_definition_is_sound() {
@@ -167,29 +185,33 @@ mod tests {
 
     #[test]
     fn run_is_the_default_command() {
-        let plain = Arguments::try_parse_from(["kinora", "--source", "a.mp4", "--hop", "2", "-q"]).unwrap();
-        assert_eq!(plain.run.source.as_deref(), Some("a.mp4"));
-        assert!(plain.command.is_none() && plain.quiet);
-        let named = Arguments::try_parse_from(["kinora", "run", "--labels", "wave,clap"]).unwrap();
-        let Some(Command::Run(run)) = named.command else { panic!("run expected") };
-        assert_eq!(run.labels.unwrap(), ["wave", "clap"]);
+        assert_eq!(run(&["kinora", "--source", "a.mp4", "--hop", "2", "-q"]).source.as_deref(), Some("a.mp4"));
+        assert_eq!(run(&["kinora", "run", "--labels", "wave,clap"]).labels.unwrap(), ["wave", "clap"]);
+        assert!(run(&["kinora"]).source.is_none() && run(&["kinora", "-v"]).source.is_none());
+        assert!(read(&["kinora", "-q", "--frames", "3"]).unwrap().quiet);
+    }
+
+    #[test]
+    fn flags_for_all_commands_go_before_and_after_their_names() {
+        for line in [["kinora", "-v", "inspect", "dir"], ["kinora", "inspect", "dir", "-v"]] {
+            let arguments = read(&line).unwrap();
+            assert!(matches!(arguments.command, Command::Inspect(_)) && arguments.verbose == 1, "{line:?}");
+        }
+        assert!(read(&["kinora", "--source", "a.mp4", "inspect", "dir"]).is_err());
     }
 
     #[test]
     fn switches_can_be_switched_off() {
-        let mirror = |flags: &[&str]| {
-            let args = Arguments::try_parse_from([&["kinora"], flags].concat()).unwrap();
-            (args.run.mirror, args.run.no_realtime)
-        };
-        assert_eq!(mirror(&[]), (None, None));
-        assert_eq!(mirror(&["--mirror", "--no-realtime"]), (Some(true), Some(true)));
-        assert_eq!(mirror(&["--mirror=false"]), (Some(false), None));
+        let switches = |line: &[&str]| (run(line).mirror, run(line).no_realtime);
+        assert_eq!(switches(&["kinora"]), (None, None));
+        assert_eq!(switches(&["kinora", "--mirror", "--no-realtime"]), (Some(true), Some(true)));
+        assert_eq!(switches(&["kinora", "--mirror=false"]), (Some(false), None));
     }
 
     #[test]
     fn wrong_values_are_refused() {
         for wrong in [["--hop", "0"], ["--size", "640"], ["--engine", "magic"], ["--rotate", "45"], ["--roi", "1,2"]] {
-            assert!(Arguments::try_parse_from(["kinora", wrong[0], wrong[1]]).is_err(), "{wrong:?}");
+            assert!(read(&["kinora", wrong[0], wrong[1]]).is_err(), "{wrong:?}");
         }
     }
 }

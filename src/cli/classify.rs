@@ -40,6 +40,10 @@ pub fn command(args: &ClassifyArgs) -> Result<()> {
     let mut failed: Option<Error> = None;
     for file in &args.files {
         let options = Options { realtime: false, ..Options::default() };
+        if matches!(capture::is_endless(file), Ok(true)) {
+            let message = format!("{file}: never ends, so it has no one answer; watch it with `kinora run --source`");
+            return Err(Error::new(ErrorKind::Usage, message).into());
+        }
         let answer = capture::open(file, &options, &stop).and_then(|mut source| classifier.classify(source.as_mut()));
         if stop.requested() {
             return Ok(());

@@ -1,10 +1,11 @@
 //! The settings file: the run command's flags as TOML, and the decision's settings.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use kinora::capture::{Roi, Rotation};
+use kinora::capture::{Roi, Rotation, parse_size};
 use kinora::decision::{Settings, Thresholds};
 use kinora::engine::Choice;
 use kinora::{Error, ErrorKind, Result};
@@ -21,19 +22,22 @@ pub struct Config {
     model: Option<PathBuf>,
     #[serde(default, deserialize_with = "choice")]
     engine: Option<Choice>,
-    hop: Option<u16>,
+    hop: Option<NonZeroU16>,
     events: Option<String>,
     frames: Option<u64>,
     duration: Option<f64>,
     no_realtime: Option<bool>,
     labels: Option<Vec<String>>,
+    threshold: Option<f32>,
+    smoothing: Option<f32>,
     mirror: Option<bool>,
     #[serde(default, deserialize_with = "parsed")]
     rotate: Option<Rotation>,
     #[serde(default, deserialize_with = "parsed")]
     roi: Option<Roi>,
     frame_rate: Option<f32>,
-    size: Option<[u32; 2]>,
+    #[serde(default, deserialize_with = "size")]
+    size: Option<(u32, u32)>,
     #[serde(default)]
     pub decision: Decision,
 }
@@ -63,7 +67,16 @@ where
     D: serde::Deserializer<'de>,
     T: std::str::FromStr<Err: std::fmt::Display>,
 {
-    String::deserialize(input)?.parse().map(Some).map_err(serde::de::Error::custom)
+    // A number may be written as one.
+    let text = match toml::Value::deserialize(input)? {
+        toml::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn size<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<(u32, u32)>, D::Error> {
+    parse_size(&String::deserialize(input)?).map(Some).map_err(serde::de::Error::custom)
 }
 
 impl Config {
@@ -91,7 +104,7 @@ impl Config {
         fill(&mut args.display, self.display);
         fill(&mut args.model.model, self.model);
         fill(&mut args.model.engine, self.engine);
-        fill(&mut args.model.hop, self.hop);
+        fill(&mut args.model.hop, self.hop.map(NonZeroU16::get));
         fill(&mut args.events, self.events);
         fill(&mut args.frames, self.frames);
         fill(&mut args.duration, self.duration);
@@ -99,19 +112,29 @@ impl Config {
         fill(&mut args.rotate, self.rotate);
         fill(&mut args.roi, self.roi);
         fill(&mut args.frame_rate, self.frame_rate);
-        fill(&mut args.size, self.size.map(|[w, h]| (w, h)));
+        fill(&mut args.size, self.size);
+        fill(&mut args.threshold, self.threshold);
+        fill(&mut args.smoothing, self.smoothing);
         fill(&mut args.no_realtime, self.no_realtime);
         fill(&mut args.mirror, self.mirror);
     }
 }
 
 impl Decision {
-    /// Puts these settings over the model's.
+    /// The label that the file says means nothing.
+    pub fn nothing(&self) -> Option<&str> {
+        self.nothing.as_deref()
+    }
+
+    /// Puts these settings over the model's. Where only `enter` is set, `exit` keeps its proportion to it.
     pub fn apply(&self, settings: &mut Settings) {
         fn put<T: Clone>(field: &mut T, setting: &Option<T>) {
             if let Some(value) = setting {
                 *field = value.clone();
             }
+        }
+        if let Some(enter) = self.enter {
+            settings.exit *= enter / settings.enter;
         }
         put(&mut settings.smoothing_s, &self.smoothing_s);
         put(&mut settings.enter, &self.enter);
@@ -146,8 +169,9 @@ mod tests {
         assert!(args.rotate.is_some() && args.roi.is_some());
         assert_eq!(args.model.engine, Some(Choice::Tract));
         let mut args = RunArgs { mirror: Some(false), ..RunArgs::default() };
-        read("mirror = true").unwrap().complete(&mut args);
-        assert_eq!(args.mirror, Some(false));
+        read("mirror = true\nrotate = 90\nsize = '640x480'\nthreshold = 0.8").unwrap().complete(&mut args);
+        assert_eq!((args.mirror, args.size, args.threshold), (Some(false), Some((640, 480)), Some(0.8)));
+        assert!(args.rotate.is_some());
     }
 
     #[test]
@@ -156,15 +180,21 @@ mod tests {
         let mut settings = Settings::default();
         config.decision.apply(&mut settings);
         assert_eq!(settings.enter, 0.9);
+        assert!((settings.exit - 0.6).abs() < 1e-6, "as far below as it was");
         assert_eq!(settings.thresholds("wave").enter, 0.5);
         assert_eq!(settings.smoothing_s, Settings::default().smoothing_s);
     }
 
     #[test]
     fn mistakes_name_file_and_line() {
-        for (text, fragment) in
-            [("\nsorce = 'x'", "line 2"), ("hop = 'many'", "line 1"), ("a = = b", "line 1"), ("rotate = '45'", "45")]
-        {
+        for (text, fragment) in [
+            ("\nsorce = 'x'", "line 2"),
+            ("hop = 'many'", "line 1"),
+            ("a = = b", "line 1"),
+            ("rotate = '45'", "45"),
+            ("hop = 0", "line 1"),
+            ("size = '5'", "16 to 4096"),
+        ] {
             let error = read(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);
             assert!(error.to_string().contains(fragment), "{error}");

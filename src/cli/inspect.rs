@@ -87,10 +87,13 @@ fn describe_decision(out: &mut Page, manifest: &Manifest) {
         "decision",
         format_args!(
             "starts at {enter}, ends below {exit}, smoothed over {} s, at least {} s long, gaps of {} s merged, \
-             {} s of rest",
-            decision.smoothing_s, decision.min_duration_s, decision.merge_gap_s, decision.cooldown_s
+             {} s of rest, put back by {} s",
+            decision.smoothing_s, decision.min_duration_s, decision.merge_gap_s, decision.cooldown_s, decision.lag_s
         ),
     );
+    for (label, thresholds) in &decision.labels {
+        out.line("", format_args!("{label} starts at {}, ends below {}", thresholds.enter, thresholds.exit));
+    }
     out.line("idle label", &decision.nothing);
 }
 

@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 
 use args::{Arguments, Command};
 use kinora::model::Bundle;
@@ -22,14 +21,13 @@ use kinora::{Error, ErrorKind};
 /// Runs the program. Errors are one line on the standard error stream; the exit code tells their area.
 pub fn main() -> ExitCode {
     let begin = Instant::now();
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     start_log(arguments.verbose, arguments.quiet);
     let result = match arguments.command {
-        None => run::command(arguments.run, arguments.quiet),
-        Some(Command::Run(run)) => run::command(run, arguments.quiet),
-        Some(Command::Inspect(inspect)) => inspect_command(&inspect.dir),
-        Some(Command::Classify(classify)) => classify::command(&classify),
-        Some(Command::Bench(bench)) => bench::command(&bench, begin),
+        Command::Run(run) => run::command(*run, arguments.quiet),
+        Command::Inspect(inspect) => inspect_command(&inspect.dir),
+        Command::Classify(classify) => classify::command(&classify),
+        Command::Bench(bench) => bench::command(&bench, begin),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -100,5 +98,8 @@ fn label_indices(labels: &[String], wanted: &[String]) -> Result<Vec<usize>, Err
             Error::new(ErrorKind::Usage, format_args!("--labels: the model has no label {name:?}; it has {known}"))
         })
     };
-    wanted.iter().map(find).collect()
+    let mut indices = wanted.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    indices.sort_unstable();
+    indices.dedup();
+    Ok(indices)
 }

@@ -1,19 +1,21 @@
 //! `kinora run`: opens what the arguments name and runs the pipeline.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use kinora::capture::{self, Options, Source, Transform};
-use kinora::decision::Decision;
+use kinora::decision::{Decision, Settings};
 use kinora::display::{self, Format};
 use kinora::engine;
 use kinora::events::EventWriter;
+use kinora::model::Bundle;
 use kinora::pipeline::{Intake, Limits, Opener, Pipeline, Recognizer, Summary};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 
 use super::args::RunArgs;
-use super::config::Config;
+use super::config::{self, Config};
 use super::load_bundle;
 
 /// The built-in camera, used when no source is named.
@@ -31,14 +33,7 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
     let stop = Stop::on_signals()?;
     let bundle = load_bundle(args.model.model.as_deref())?;
     let manifest = &bundle.manifest;
-    let mut settings = manifest.decision.clone();
-    overrides.apply(&mut settings);
-    if let Some(threshold) = args.threshold {
-        settings.set_threshold(threshold);
-    }
-    if let Some(smoothing) = args.smoothing {
-        settings.smoothing_s = smoothing;
-    }
+    let settings = decision_settings(&args, &overrides, &bundle)?;
     let nothing = bundle.labels.iter().position(|label| *label == settings.nothing);
     let decision = Decision::new(&bundle.labels, manifest.output.activation, settings, args.labels.as_deref())?;
     let options = engine::Options { engine: args.model.engine.unwrap_or_default(), ..engine::Options::default() };
@@ -49,6 +44,8 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
         return Err(Error::new(ErrorKind::Usage, message).into());
     }
     let recognizer = Recognizer::new(manifest, engine.session()?, decision, hop);
+    let limits = Limits { frames: args.frames, duration: args.duration.map(seconds).transpose()? };
+    refuse_overwriting(&args)?;
 
     let (source, reopen) = match open_source(&args, &stop) {
         // Ctrl-C while a camera was waited for is no failure.
@@ -93,12 +90,59 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
         display,
         events,
         realtime: !args.no_realtime.unwrap_or(false),
-        limits: Limits { frames: args.frames, duration: args.duration.map(seconds).transpose()? },
+        limits,
         stop,
     }
     .run()?;
     report(&summary);
     Ok(())
+}
+
+/// The model's settings, changed by the settings file, then by flags. What is wrong is said of what set it.
+fn decision_settings(args: &RunArgs, overrides: &config::Decision, bundle: &Bundle) -> Result<Settings, Error> {
+    let mut settings = bundle.manifest.decision.clone();
+    let file = args.config.as_deref().map_or(String::new(), |path| path.display().to_string());
+    overrides.apply(&mut settings);
+    settings.check(&bundle.labels).map_err(|e| e.within(&file))?;
+    if let Some(nothing) = overrides.nothing().filter(|nothing| bundle.labels.iter().all(|label| label != nothing)) {
+        let known = bundle.labels.join(", ");
+        let message = format!("{file}: decision.nothing = {nothing:?}: the model has no such label; it has {known}");
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
+    if let Some(threshold) = args.threshold {
+        settings.set_threshold(threshold);
+        settings.check(&bundle.labels).map_err(|e| e.within("--threshold"))?;
+    }
+    if let Some(smoothing) = args.smoothing {
+        settings.smoothing_s = smoothing;
+        settings.check(&bundle.labels).map_err(|e| e.within("--smoothing"))?;
+    }
+    Ok(settings)
+}
+
+/// Refuses to write a video or events over the file that is watched, or both to one file.
+fn refuse_overwriting(args: &RunArgs) -> Result<(), Error> {
+    let source = args.source.as_deref().and_then(capture::file);
+    let video = args.display.as_deref().map(|uri| PathBuf::from(uri.strip_prefix("video:").unwrap_or(uri)));
+    let events = args.events.as_deref().filter(|target| *target != "-").map(PathBuf::from);
+    let same = |a: &Option<PathBuf>, b: &Option<PathBuf>| match (a, b) {
+        (Some(a), Some(b)) => {
+            a == b || std::fs::canonicalize(a).ok().is_some_and(|a| std::fs::canonicalize(b).ok() == Some(a))
+        }
+        _ => false,
+    };
+    let pairs = [
+        ("--display", &video, "the source", &source),
+        ("--events", &events, "the source", &source),
+        ("--events", &events, "the video", &video),
+    ];
+    match pairs.into_iter().find(|(_, a, _, b)| same(a, b)) {
+        Some((flag, Some(path), what, _)) => {
+            let message = format!("{flag} {}: is {what} too; name another file", path.display());
+            Err(Error::new(ErrorKind::Usage, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn hop_words(hop: usize, frame_rate: f32) -> String {

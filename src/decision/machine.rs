@@ -38,7 +38,6 @@ pub struct Decision {
     /// Softmax: when the last action ended; the next one does not begin before it.
     last_end: Duration,
     next_id: u64,
-    ignored: u64,
 }
 
 /// One label.
@@ -120,13 +119,12 @@ impl Decision {
             last: None,
             last_end: Duration::ZERO,
             next_id: 1,
-            ignored: 0,
         })
     }
 
     /// Takes the `logits`, `[K]`, of the window that ends at source time `t` and appends what changed to `events`.
     ///
-    /// Logits that are not finite, or not K, say nothing: the step is ignored and counted. A `t` before that of the
+    /// Logits that are not finite, or not K, say nothing: the step is ignored. A `t` before that of the
     /// last step, or more than [`Self::LONGEST_STEP`] after it, is another stream: what ran ends at the last step.
     pub fn step(&mut self, t: Duration, logits: &[f32], events: &mut Vec<Event>) {
         if let Some(last) = self.last
@@ -135,7 +133,6 @@ impl Decision {
             self.finish(last, events);
         }
         if logits.len() != self.scores.len() || !logits.iter().all(|x| x.is_finite()) {
-            self.ignored += 1;
             return;
         }
         self.smooth(t, logits);
@@ -189,11 +186,6 @@ impl Decision {
     /// Index of the label that means that nothing is happening, if the model has it.
     pub fn nothing(&self) -> Option<usize> {
         self.nothing
-    }
-
-    /// Steps that were ignored because their logits were not finite or not K.
-    pub fn ignored(&self) -> u64 {
-        self.ignored
     }
 
     fn smooth(&mut self, t: Duration, logits: &[f32]) {

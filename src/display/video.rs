@@ -262,14 +262,16 @@ impl Encoder {
         let messages = messages.join().unwrap_or_default();
         // Told to end by whoever ended us too (systemd signals all): it completes the file and says nothing.
         let told_to_end = status.code() == Some(255) && messages.trim().is_empty();
-        if status.success() || told_to_end { Ok(()) } else { Err(format!("ffmpeg: {} ({status})", cause(&messages))) }
+        let complete = (status.success() || told_to_end) && !messages.lines().any(tells_of_system);
+        if complete { Ok(()) } else { Err(format!("ffmpeg: {} ({status})", cause(&messages))) }
     }
 }
 
 /// `program` without questions, terminal and our Ctrl-C.
 fn ffmpeg(program: &str) -> Command {
     let mut command = Command::new(program);
-    command.args(["-nostdin", "-hide_banner", "-loglevel", "error"]);
+    // With -xerror also a failure at the very end, as when the last bytes do not fit on the disk, is a failure.
+    command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-xerror"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     command
 }
@@ -289,11 +291,16 @@ fn first_of(mut pipe: impl Read) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
+/// Whether a line of ffmpeg's messages is the system's word on the file.
+fn tells_of_system(line: &str) -> bool {
+    let telling = ["No space left", "Permission denied", "Read-only file system", "No such file", "Input/output error"];
+    telling.iter().any(|t| line.contains(t))
+}
+
 /// The line of ffmpeg's messages that tells most: the system's word on the file if there is one, else the first.
 fn cause(messages: &str) -> &str {
-    let telling = ["No space left", "Permission denied", "Read-only file system", "No such file", "Input/output error"];
     let lines = || messages.lines().map(str::trim).filter(|line| !line.is_empty());
-    let found = lines().find(|line| telling.iter().any(|t| line.contains(t))).or_else(|| lines().next());
+    let found = lines().find(|line| tells_of_system(line)).or_else(|| lines().next());
     // "[libx264 @ 0x55d0c0ffee] message": the address says nothing.
     let found = found.unwrap_or("no message");
     found.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(found, |(_, message)| message)
@@ -330,7 +337,7 @@ fn index_in_front(program: &str, path: &Path, name: &str) {
     let mut command = ffmpeg(program);
     command.arg("-i").arg(file_argument(&path)).args(["-map", "0", "-c", "copy", "-movflags", "+faststart", "-f"]);
     let rewritten = command.arg(extension).arg("-y").arg(file_argument(&part)).output().and_then(|output| {
-        if output.status.success() {
+        if output.status.success() && output.stderr.is_empty() {
             return fs::rename(&part, &path);
         }
         Err(io::Error::other(cause(&String::from_utf8_lossy(&output.stderr)).to_owned()))

@@ -144,6 +144,20 @@ fn a_full_disk_is_one_line_and_the_display_ends() {
     video.finish().unwrap();
 }
 
+/// All of a short recording waits in buffers, so that only the end finds the disk full.
+#[test]
+fn a_disk_that_is_full_only_at_the_end_is_told_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for extension in EXTENSIONS {
+        let path = folder.path().join(format!("out.{extension}"));
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let mut video = Video::open(&path, FORMAT).unwrap();
+        let failed = (0..5).find_map(|n| video.present(&grey(9, n * 40, (64, 48))).err());
+        let error = failed.or_else(|| video.finish().err()).unwrap_or_else(|| panic!("{extension}: no error"));
+        assert!(error.to_string().contains("No space left"), "{extension}: {error}");
+    }
+}
+
 #[test]
 fn what_was_written_plays_when_nobody_finishes() {
     let folder = tempfile::tempdir().unwrap();

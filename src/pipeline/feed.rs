@@ -107,12 +107,11 @@ impl Worker {
                 }
                 Err(error) => return self.tell(|state| state.failed = Some(error)),
             }
-            let lost_at = Instant::now();
             source = match self.open_again() {
                 Some(source) => source,
                 None => return,
             };
-            splice.resume(lost_at.elapsed());
+            splice.resumed = true;
             log::info!("{}: back", source.info().name);
             self.tell(|state| state.lost = None);
         }
@@ -189,17 +188,17 @@ struct Splice {
     sequence: u64,
     last_time: Duration,
     last_sequence: Option<u64>,
-    resumed: Option<Duration>,
+    /// When the newest frame was captured.
+    last_captured: Option<Instant>,
+    /// The next frame is the first of a reopened source.
+    resumed: bool,
 }
 
 impl Splice {
-    /// The source is back after `gap`.
-    fn resume(&mut self, gap: Duration) {
-        self.resumed = Some(gap);
-    }
-
     fn apply(&mut self, frame: &mut Frame) {
-        if let Some(gap) = self.resumed.take() {
+        if std::mem::take(&mut self.resumed) {
+            // From frame to frame: a source that has stalled was silent for long before it was given up.
+            let gap = self.last_captured.map_or(Duration::ZERO, |last| frame.captured.saturating_duration_since(last));
             // Camera clocks go on by themselves; file-like sources begin at zero again.
             let wanted = self.last_time + gap;
             self.time = if frame.timestamp >= wanted { Duration::ZERO } else { wanted - frame.timestamp };
@@ -208,6 +207,7 @@ impl Splice {
         frame.timestamp += self.time;
         frame.sequence += self.sequence;
         (self.last_time, self.last_sequence) = (frame.timestamp, Some(frame.sequence));
+        self.last_captured = Some(frame.captured);
     }
 }
 
@@ -317,6 +317,20 @@ mod tests {
         assert!(frames[3].1 - frames[2].1 > Duration::from_millis(700), "both waits are part of the gap");
         assert!(was_lost && failure.is_none());
         Ok(())
+    }
+
+    #[test]
+    fn a_stall_before_the_loss_is_part_of_the_gap() {
+        let (begin, mut splice) = (Instant::now(), Splice::default());
+        let mut at = |sequence, timestamp, captured| {
+            let mut frame = Frame::default();
+            (frame.sequence, frame.timestamp) = (sequence, Duration::from_secs(timestamp));
+            frame.captured = begin + Duration::from_secs(captured);
+            splice.apply(&mut frame);
+            splice.resumed = true;
+            (frame.sequence, frame.timestamp.as_secs())
+        };
+        assert_eq!([at(0, 0, 0), at(0, 0, 6), at(0, 9, 9)], [(0, 0), (1, 6), (2, 9)]);
     }
 
     #[test]

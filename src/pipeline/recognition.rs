@@ -208,6 +208,8 @@ impl Worker {
             }
             if any {
                 if let Err(error) = self.recognizer.decide(&mut events) {
+                    self.recognizer.finish(&mut events);
+                    self.publish(&mut events, newest.map(|(frame, _)| (frame, None)));
                     self.shared.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(error);
                     self.ready.ring();
                     return;

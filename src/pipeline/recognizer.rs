@@ -73,7 +73,6 @@ impl Recognizer {
     pub fn absorb(&mut self, plane: &Plane, events: &mut Vec<Event>) {
         if plane.restart {
             self.decision.finish(self.last, events);
-            self.decision.reset();
             self.window.reset();
         }
         for _ in 0..plane.repeats {
@@ -97,11 +96,7 @@ impl Recognizer {
         let took_s = begin.elapsed().as_secs_f32();
         self.infer_s = if self.decisions == 0 { took_s } else { 0.8 * self.infer_s + 0.2 * took_s };
         self.decisions += 1;
-        let ignored = self.decision.ignored();
         self.decision.step(self.last, &self.logits, events);
-        if ignored == 0 && self.decision.ignored() > 0 {
-            log::warn!("the model's logits are not finite: such windows say nothing");
-        }
         Ok(true)
     }
 
@@ -124,7 +119,6 @@ impl Recognizer {
     /// Ends what runs: the source is over or lost.
     pub fn finish(&mut self, events: &mut Vec<Event>) {
         self.decision.finish(self.last, events);
-        self.decision.reset();
         self.window.reset();
     }
 

@@ -27,6 +27,8 @@ fn each_failure_has_its_code_and_names_the_culprit() {
     fs::write(bench.path("empty.mp4"), "").unwrap();
     fs::write(bench.path("text.mp4"), "not a video").unwrap();
     fs::write(bench.path("bad.toml"), "sauce = 'x'").unwrap();
+    fs::write(bench.path("typo.toml"), "decision.nothing = 'noting'").unwrap();
+    fs::write(bench.path("low.toml"), "decision.enter = -0.5").unwrap();
     fs::create_dir(bench.path("folder.mp4")).unwrap();
     fs::create_dir(bench.path("nothing")).unwrap();
     let table: &[(&[&str], i32, &str)] = &[
@@ -54,6 +56,10 @@ fn each_failure_has_its_code_and_names_the_culprit() {
         (&["inspect", "nothing"], 3, "manifest.toml"),
         (&["classify", "missing.mp4"], 4, "missing.mp4"),
         (&["classify", "text.mp4", "--labels", "dance"], 2, "dance"),
+        (&["classify", "synthetic:1"], 2, "never ends"),
+        (&["--config", "typo.toml"], 2, "noting"),
+        (&["--config", "low.toml"], 2, "low.toml"),
+        (&["--events", "same.mp4", "--display", "same.mp4"], 2, "same.mp4"),
         (&["bench", "--source", "missing.mp4"], 4, "missing.mp4"),
     ];
     for (args, code, culprit) in table {
@@ -72,6 +78,27 @@ fn wrong_flags_exit_with_2() {
     for args in [&["--help"][..], &["--version"], &["bench", "--help"]] {
         assert_eq!(bench.kinora(args).output().unwrap().status.code(), Some(0), "{args:?}");
     }
+}
+
+#[test]
+fn the_clip_that_is_watched_is_never_written_over() {
+    let bench = Bench::new();
+    video(&bench.path("clip.mp4"), 1);
+    symlink("clip.mp4", bench.path("link.mp4")).unwrap();
+    let before = fs::read(bench.path("clip.mp4")).unwrap();
+    for target in [["--display", "video:clip.mp4"], ["--display", "link.mp4"], ["--events", "clip.mp4"]] {
+        let (code, message) = fails(&bench, &[&["--source", "file:clip.mp4"], &target[..]].concat());
+        assert_eq!(code, 2, "{message}");
+        assert!(message.contains("is the source too"), "{message}");
+    }
+    assert_eq!(fs::read(bench.path("clip.mp4")).unwrap(), before);
+}
+
+#[test]
+fn settings_of_run_do_not_disturb_other_commands() {
+    let bench = Bench::new();
+    let output = bench.kinora(&["-q", "inspect", "model"]).env("KINORA_ROTATE", "45").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
 #[test]
