@@ -9,7 +9,7 @@ use kinora::engine::Choice;
 
 /// Real-time human-action recognition: camera in, current action out.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER)]
+#[command(version, after_help = AFTER, override_usage = "kinora [run] [OPTIONS]\n       kinora <COMMAND> [OPTIONS]")]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
