@@ -1,8 +1,7 @@
 //! Events as JSON lines, on the terminal or in a file. Used on one thread; a write blocks as long as the target does.
 //!
 //! Each line is one object and one write, and a line that does not fit on the disk is cut off again: there are complete
-//! lines only. Field order is fixed and numbers are
-//! rounded to three decimals: equal runs give equal bytes.
+//! lines only. Field order is fixed and numbers are rounded to three decimals: equal runs give equal bytes.
 //!
 //! ```json
 //! {"type":"start","id":1,"label":"wave","confidence":0.93,"t_start":12.3,"t":12.6,"frame":378,"latency_ms":41.2,"wall":"2026-11-20T12:34:56.789Z"}

@@ -114,12 +114,9 @@ pub fn open(uri: &str, options: &Options, stop: &Stop) -> Result<Box<dyn Source>
     transform::apply(source, options.transform)
 }
 
-/// Whether the source that `uri` names never ends by itself.
-///
-/// # Errors
-/// `Source` when the URI is wrong.
-pub fn is_endless(uri: &str) -> Result<bool> {
-    Ok(matches!(Address::parse(uri)?, Address::Rtsp(_) | Address::Synthetic { .. }))
+/// Whether `uri` names a source that never ends by itself.
+pub fn is_endless(uri: &str) -> bool {
+    matches!(Address::parse(uri), Ok(Address::Rtsp(_) | Address::Synthetic { .. }))
 }
 
 /// The file that `uri` names, if it names one.

@@ -40,7 +40,7 @@ pub fn command(args: &ClassifyArgs) -> Result<()> {
     let mut failed: Option<Error> = None;
     for file in &args.files {
         let options = Options { realtime: false, ..Options::default() };
-        if matches!(capture::is_endless(file), Ok(true)) {
+        if capture::is_endless(file) {
             let message = format!("{file}: never ends, so it has no one answer; watch it with `kinora run --source`");
             return Err(Error::new(ErrorKind::Usage, message).into());
         }

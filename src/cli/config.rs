@@ -134,10 +134,9 @@ impl Decision {
             }
         }
         if let Some(enter) = self.enter {
-            settings.exit *= enter / settings.enter;
+            settings.set_enter(enter);
         }
         put(&mut settings.smoothing_s, &self.smoothing_s);
-        put(&mut settings.enter, &self.enter);
         put(&mut settings.exit, &self.exit);
         put(&mut settings.min_duration_s, &self.min_duration_s);
         put(&mut settings.merge_gap_s, &self.merge_gap_s);

@@ -124,8 +124,8 @@ impl Decision {
 
     /// Takes the `logits`, `[K]`, of the window that ends at source time `t` and appends what changed to `events`.
     ///
-    /// Logits that are not finite, or not K, say nothing: the step is ignored. A `t` before that of the
-    /// last step, or more than [`Self::LONGEST_STEP`] after it, is another stream: what ran ends at the last step.
+    /// Logits that are not finite, or not K, say nothing: the step is ignored. A `t` before that of the last step, or more
+    /// than [`Self::LONGEST_STEP`] after it, is another stream: what ran ends at the last step.
     pub fn step(&mut self, t: Duration, logits: &[f32], events: &mut Vec<Event>) {
         if let Some(last) = self.last
             && (t < last || t - last > Self::LONGEST_STEP)

@@ -86,11 +86,15 @@ impl Settings {
     /// Longest time that a setting may have, in seconds.
     const LONGEST_S: f32 = 3600.0;
 
-    /// Sets one threshold for all labels: `enter` becomes `threshold`, `exit` keeps its proportion to it, and the
-    /// thresholds of single labels are dropped.
+    /// Sets `enter`; `exit` keeps its proportion to it.
+    pub fn set_enter(&mut self, enter: f32) {
+        self.exit *= enter / self.enter;
+        self.enter = enter;
+    }
+
+    /// Sets one threshold for all labels, as [`Self::set_enter`] does; the thresholds of single labels are dropped.
     pub fn set_threshold(&mut self, threshold: f32) {
-        self.exit *= threshold / self.enter;
-        self.enter = threshold;
+        self.set_enter(threshold);
         self.labels.clear();
     }
 

@@ -35,14 +35,15 @@ pub fn weights(path: &Path, labels: &[String], graph: &Graph, fresh: &Weights) -
         .filter_map(|(new, label)| Some((new, old_labels.iter().position(|old| old == label)?)))
         .collect();
     let head = format!("{}.", graph.output().name);
-    for (name, old) in weights.iter_mut().filter(|(name, _)| name.starts_with(&head)) {
-        *old = match fresh.get(name) {
-            Some(fresh) if !known.is_empty() && fresh.shape()[1..] == old.shape()[1..] => rows(fresh, old, &known),
-            _ => ArrayD::zeros(vec![0]),
-        };
-    }
     let wanted = graph.parameters();
-    weights.retain(|name, array| wanted.iter().any(|p| p.name == *name && p.shape == array.shape()));
+    weights.retain(|name, array| {
+        if name.starts_with(&head) {
+            let fits = |fresh: &&ArrayD<f32>| !known.is_empty() && fresh.shape()[1..] == array.shape()[1..];
+            let Some(fresh) = fresh.get(name).filter(fits) else { return false };
+            *array = rows(fresh, array, &known);
+        }
+        wanted.iter().any(|p| p.name == *name && p.shape == array.shape())
+    });
     if weights.is_empty() {
         let message = format!("--init {}: none of its weights fits this architecture and input", path.display());
         return Err(Error::new(ErrorKind::Usage, message).into());

@@ -1,5 +1,6 @@
 //! A folder of videos per class as a data set. Videos to train and validate with are decoded when they are first wanted,
-//! and kept in memory as long as there is room. One that cannot be decoded is left out of training, with a warning. To evaluate, a video's windows are made as `kinora classify` makes them: from its own size and rate.
+//! and kept in memory as long as there is room. One that cannot be decoded is left out of training, with a warning. To
+//! evaluate, a video's windows are made as `kinora classify` makes them: from its own size and rate.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -119,9 +120,8 @@ impl Folder {
 
     /// The `index`-th training clip and its video, or, if that cannot be decoded, the next that can.
     fn readable(&self, index: u64) -> anyhow::Result<(&Clip, Arc<Video>)> {
-        let count = self.parts[Part::Train as usize].len() as u64;
-        for clip in (0..count).map(|skip| self.clip(Part::Train, (index + skip) % count)) {
-            let clip = clip?;
+        let clips = &self.parts[Part::Train as usize];
+        for clip in clips.iter().cycle().skip(index as usize).take(clips.len()) {
             if clip.broken.load(Ordering::SeqCst) {
                 continue;
             }

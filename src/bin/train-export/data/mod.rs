@@ -162,17 +162,14 @@ const SIDES: [[&str; 2]; 3] = [["left", "right"], ["Left", "Right"], ["LEFT", "R
 
 /// The label with the words for the sides exchanged; `None` if it has none.
 fn other_side(label: &str) -> Option<String> {
-    let exchanged = |word| match SIDES.iter().find(|pair| pair.contains(&word)) {
-        Some([left, right]) => {
-            if word == *left {
-                right
-            } else {
-                left
-            }
-        }
-        None => word,
+    let exchanged = |word| {
+        SIDES.iter().find_map(|&[left, right]| match word {
+            _ if word == left => Some(right),
+            _ if word == right => Some(left),
+            _ => None,
+        })
     };
-    let other: String = words(label).map(exchanged).collect();
+    let other: String = words(label).map(|word| exchanged(word).unwrap_or(word)).collect();
     (other != label).then_some(other)
 }
 

@@ -11,8 +11,9 @@
 //!   what remains of an action: the window ends 0.7 s to 1.4 s after it.
 //! - Ends between those two are never used: there either answer would do.
 //!
-//! To validate and test, a clip's window is fixed: the middle one of the action, as clips of trimmed videos are cut. Pictures are drawn at 320x240 at the times at which a camera of 15, 25, 30 or 60 Hz would have been
-//! sampled, and prepared as live pictures are.
+//! To validate and test, a clip's window is fixed: the middle one of the action, as clips of trimmed videos are cut.
+//! Pictures are drawn at 320x240 at the times at which a camera of 15, 25, 30 or 60 Hz would have been sampled, and
+//! prepared as live pictures are.
 
 use anyhow::ensure;
 use fastrand::Rng;
@@ -213,6 +214,7 @@ mod tests {
         assert_eq!(ends(segment(Motion::Nothing, 2.0, 2.5), 2.0), (2.5, 2.5));
         assert_eq!(fixed_end(segment(Motion::Walk, 2.0, 5.0), 1.0), 4.0);
         assert_eq!(fixed_end(segment(Motion::Punch, 2.0, 3.0), 2.0), 3.5);
+        assert_eq!(fixed_end(segment(Motion::Nothing, 2.0, 3.0), 2.0), 3.5);
     }
 
     /// Of every kind of window: what is done at its end, or was done just before, is what the label says.

@@ -10,9 +10,8 @@ mod tune;
 use std::path::{Path, PathBuf};
 
 use kinora::engine;
-use kinora::model::Bundle;
-use kinora::model::Manifest;
 use kinora::model::manifest::Measured;
+use kinora::model::{Bundle, Manifest};
 use kinora::{Error, ErrorKind};
 
 use crate::data::{DataArgs, Part};

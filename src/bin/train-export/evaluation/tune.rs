@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinora::decision::{Decision, Settings};
 use kinora::engine::{self, Engine};
-use kinora::model::Bundle;
+use kinora::model::{Bundle, Manifest};
 use kinora::pipeline::Recognizer;
 
 use super::events::{Span, score};
@@ -73,7 +73,7 @@ pub fn command(args: &TuneArgs) -> anyhow::Result<()> {
     println!("before: {}", row(before, &means[0]));
     println!("best:   {}", row(settings, mean));
     if args.write {
-        rewrite(&bundle, &kinora::model::Manifest { decision: settings.clone(), ..bundle.manifest.clone() })?;
+        rewrite(&bundle, &Manifest { decision: settings.clone(), ..bundle.manifest.clone() })?;
     }
     Ok(())
 }
@@ -99,18 +99,8 @@ fn candidates(before: &Settings) -> Vec<Settings> {
                     for merge_gap_s in MERGE_GAP_S {
                         for lag_s in LAG_S {
                             let labels = Default::default();
-                            let (cooldown_s, nothing) = (before.cooldown_s, before.nothing.clone());
-                            all.push(Settings {
-                                smoothing_s,
-                                enter,
-                                exit,
-                                min_duration_s,
-                                merge_gap_s,
-                                cooldown_s,
-                                lag_s,
-                                nothing,
-                                labels,
-                            });
+                            let times = Settings { smoothing_s, min_duration_s, merge_gap_s, lag_s, ..before.clone() };
+                            all.push(Settings { enter, exit, labels, ..times });
                         }
                     }
                 }
