@@ -23,8 +23,9 @@ pub struct Arguments {
 
 const AFTER: &str = "\
 Sources:  file:CLIP.mp4 (or just the path), rtsp://HOST/PATH, images:DIR?fps=10, synthetic:SEED?size=640x480&fps=30
-Displays: window, video:OUT.mp4, png:DIR, none
-Keys in the window: Esc or q quits, f toggles full screen.
+Displays: window, kms:/dev/dri/card0?connector=HDMI-A-1&mode=1280x720@60 (a screen without a desktop, each part may be
+          left out), video:OUT.mp4, png:DIR, none
+Keys in the window and on the console: Esc or q quits; in the window f toggles full screen.
 
 Settings come from flags, then KINORA_... environment variables (KINORA_SOURCE, KINORA_FRAME_RATE, ...), then --config.
 Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 model, 4 source, 5 display, 6 output, 7 engine.";
