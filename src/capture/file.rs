@@ -1,5 +1,5 @@
-//! Video files and network streams, decoded by `ffmpeg` into raw pictures of one size. Reading blocks; nothing is
-//! allocated per picture.
+//! Video files and network streams, decoded by `ffmpeg` into raw pictures of one size, and what else a child process
+//! delivers as such (`gst:`). Reading blocks; nothing is allocated per picture.
 //!
 //! A file is resampled by time to a constant rate, so picture n belongs to time n / rate. Pixels are taken as stored:
 //! a sample aspect ratio other than 1:1 is not applied, as the usual data sets and readers do not apply it either. A
@@ -10,7 +10,8 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::ffmpeg::{Process, Wait};
+use super::child::{Process, Wait};
+use super::pixels::Layout;
 use super::probe::{Stream, probe};
 use super::rate::Rate;
 use super::{Captured, Options, Source, SourceInfo};
@@ -22,8 +23,8 @@ use crate::{Error, ErrorKind, Result};
 const LARGEST: u32 = 4096;
 /// How long a file may keep us waiting for a part of a picture.
 const FILE_PATIENCE: Duration = Duration::from_secs(60);
-/// How long a network stream may take to begin.
-const START_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a live source may take to begin.
+pub(super) const START_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a network stream may be silent before it counts as lost.
 const STALL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the child may take to say its last words after its last picture.
@@ -31,19 +32,37 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// How pictures get their times.
 #[derive(Debug, Clone, Copy)]
-enum Clock {
+pub(super) enum Clock {
     /// Picture n at n / rate.
     Constant(Rate),
     /// Time since the first picture arrived.
     Arrival(Option<Instant>),
 }
 
+/// What the child writes for a picture.
+pub(super) enum Wire {
+    /// RGB, nothing else.
+    Rgb,
+    /// A line `FRAME`, then I420: YUV4MPEG2.
+    Y4m {
+        /// The pictures' form.
+        layout: Layout,
+        /// One of them.
+        buffer: Vec<u8>,
+    },
+}
+
 /// A video file or network stream.
 pub(super) struct Video {
     info: SourceInfo,
-    /// What ffmpeg calls it.
+    /// What the child calls it.
     url: String,
     process: Option<Process>,
+    wire: Wire,
+    /// How long the child may keep us waiting.
+    patience: Duration,
+    /// Whether the end of a live source is an end, if the child was content. A network stream should not end.
+    may_end: bool,
     clock: Clock,
     sequence: u64,
     stop: Stop,
@@ -100,7 +119,22 @@ impl Video {
     }
 
     fn new(info: SourceInfo, url: &str, process: Process, clock: Clock, stop: &Stop) -> Self {
-        Self { info, url: url.to_string(), process: Some(process), clock, sequence: 0, stop: stop.clone() }
+        let (url, stop) = (url.to_string(), stop.clone());
+        let patience = if info.live { STALL_PATIENCE } else { FILE_PATIENCE };
+        let wire = Wire::Rgb;
+        Self { info, url, process: Some(process), wire, patience, may_end: false, clock, sequence: 0, stop }
+    }
+
+    /// Pictures as YUV4MPEG2, after its header was read.
+    pub(super) fn of_y4m(
+        info: SourceInfo,
+        process: Process,
+        layout: Layout,
+        (clock, patience): (Clock, Duration),
+        stop: &Stop,
+    ) -> Self {
+        let wire = Wire::Y4m { layout, buffer: vec![0; Y4M_MARK.len() + layout.bytes()] };
+        Self { wire, patience, may_end: true, ..Self::new(info, "", process, clock, stop) }
     }
 
     /// The child's output is over, in the midst of a picture if `partial`.
@@ -111,6 +145,9 @@ impl Video {
             return Ok(Captured::End);
         }
         if self.info.live {
+            if self.may_end && complaints.content {
+                return Ok(Captured::End);
+            }
             return Err(self.error(ErrorKind::SourceLost, &complaints.reason(&self.url, "the stream has ended")));
         }
         if let Some(signal) = complaints.signal {
@@ -142,11 +179,15 @@ impl Source for Video {
     fn next_frame(&mut self, into: &mut Frame) -> Result<Captured> {
         let Some(process) = &mut self.process else { return Ok(Captured::End) };
         let (kind, patience) = match self.info.live {
-            true => (ErrorKind::SourceLost, STALL_PATIENCE),
-            false => (ErrorKind::Source, FILE_PATIENCE),
+            true => (ErrorKind::SourceLost, self.patience),
+            false => (ErrorKind::Source, self.patience),
         };
         into.resize(self.info.width, self.info.height);
-        let (wait, filled) = process.fill(into.data_mut(), patience, &self.stop)?;
+        let buffer = match &mut self.wire {
+            Wire::Rgb => into.data_mut(),
+            Wire::Y4m { buffer, .. } => buffer,
+        };
+        let (wait, filled) = process.fill(buffer, patience, &self.stop)?;
         match wait {
             Wait::Ready => {}
             Wait::End => return self.end(filled > 0),
@@ -160,6 +201,11 @@ impl Source for Video {
             }
         }
         into.captured = Instant::now();
+        if let Wire::Y4m { layout, buffer } = &self.wire {
+            let data = buffer.strip_prefix(Y4M_MARK).ok_or("the pictures are not where they belong".to_string());
+            let decoded = data.and_then(|data| layout.decode(data, into));
+            decoded.map_err(|reason| self.error(ErrorKind::Source, &reason))?;
+        }
         into.timestamp = match &mut self.clock {
             Clock::Constant(rate) => rate.time_of(self.sequence),
             Clock::Arrival(first) => into.captured.duration_since(*first.get_or_insert(into.captured)),
@@ -171,6 +217,9 @@ impl Source for Video {
     }
 }
 
+/// What stands before each picture of a YUV4MPEG2 stream.
+const Y4M_MARK: &[u8] = b"FRAME\n";
+
 /// Starts decoding the picture stream of `url` into raw RGB pictures.
 fn decode(input: &[&str], url: &str, stream: &Stream, output: &[&str]) -> Result<Process> {
     let map = format!("0:{}", stream.index);
@@ -179,7 +228,7 @@ fn decode(input: &[&str], url: &str, stream: &Stream, output: &[&str]) -> Result
     args.extend_from_slice(&["-i", url, "-map", &map, "-an", "-sn", "-dn"]);
     args.extend_from_slice(output);
     args.extend_from_slice(&["-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"]);
-    Process::start("ffmpeg", &args)
+    Process::start("ffmpeg", "ffmpeg", &args)
 }
 
 /// Waits for the first picture's first byte, so that what cannot be decoded is refused on opening.

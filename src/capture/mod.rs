@@ -1,19 +1,27 @@
 //! Sources of pictures, opened by URI. Each runs on a thread of its own and may block there, but looks at the stop flag
 //! at least every [`Stop::TICK`].
 
-mod ffmpeg;
+mod camera;
+mod child;
 mod file;
+mod gst;
 mod images;
+#[cfg(feature = "nokhwa")]
+mod nokhwa;
+mod pixels;
 mod probe;
 mod rate;
 pub mod synthetic;
 mod transform;
 mod uri;
+#[cfg(target_os = "linux")]
+mod v4l;
 
 use crate::frame::Frame;
 use crate::stop::Stop;
 use crate::{Error, ErrorKind, Result};
 
+pub use camera::{CameraInfo, Control, ControlState};
 pub use synthetic::Synthetic;
 pub use transform::{Roi, Rotation, Transform};
 use uri::Address;
@@ -68,11 +76,13 @@ pub struct Options {
     pub frame_rate: Option<f32>,
     /// How each picture is turned and cut.
     pub transform: Transform,
+    /// Settings of the camera.
+    pub controls: Vec<Control>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { realtime: true, size: None, frame_rate: None, transform: Transform::default() }
+        Self { realtime: true, size: None, frame_rate: None, transform: Transform::default(), controls: Vec::new() }
     }
 }
 
@@ -81,42 +91,111 @@ const SIDE: std::ops::RangeInclusive<u32> = 16..=4096;
 /// Frame rates that can be asked for, a second.
 const RATE: std::ops::RangeInclusive<f32> = 0.1..=240.0;
 
-/// Opens the source that `uri` names: `file:VIDEO`, `images:FOLDER?fps=10&size=640x480`, `rtsp://HOST/PATH`,
-/// `synthetic:SEED?size=640x480&fps=30`, or the path of a video or of a folder of pictures. The path after `file:` is
-/// taken literally. Blocks until the source has its first picture, fails, or a stop is asked for.
+/// Where pictures come from: a URI with options, to be opened once or again and again.
+pub struct Place {
+    uri: String,
+    address: Address,
+    options: Options,
+    stop: Stop,
+    /// The camera that was opened last, so that it is found again under another number.
+    #[cfg(target_os = "linux")]
+    camera: Option<v4l::Identity>,
+}
+
+impl Place {
+    /// The place that `uri` names: `v4l:/dev/video0?size=640x480&fps=30&format=YUYV`, `v4l:?name=PART`, `nokhwa:0`,
+    /// `gst:PIPELINE`, `file:VIDEO`, `images:FOLDER?fps=10&size=640x480`, `rtsp://HOST/PATH`,
+    /// `synthetic:SEED?size=640x480&fps=30`, or the path of a video, a folder of pictures or a camera. The path after
+    /// `file:` is taken literally.
+    ///
+    /// # Errors
+    /// `Source` when the URI is wrong, `Usage` when options are out of range or are not for such a source.
+    pub fn new(uri: &str, options: &Options, stop: &Stop) -> Result<Self> {
+        let usage = |message: String| Err(Error::new(ErrorKind::Usage, message));
+        if let Some((width, height)) = options.size
+            && !(SIDE.contains(&width) && SIDE.contains(&height))
+        {
+            let (least, most) = (SIDE.start(), SIDE.end());
+            return usage(format!("size {width}x{height}: both must be from {least} to {most} pixels"));
+        }
+        if let Some(rate) = options.frame_rate
+            && !RATE.contains(&rate)
+        {
+            return usage(format!("frame rate {rate}: must be from {} to {} a second", RATE.start(), RATE.end()));
+        }
+        let address = Address::parse(uri)?;
+        if let (Some(control), false) = (options.controls.first(), matches!(address, Address::V4l { .. })) {
+            return usage(format!("control {control}: {uri} has no settings; cameras have, see v4l:"));
+        }
+        Ok(Self {
+            uri: uri.to_string(),
+            address,
+            options: options.clone(),
+            stop: stop.clone(),
+            #[cfg(target_os = "linux")]
+            camera: None,
+        })
+    }
+
+    /// Opens it. Blocks until the source has its first picture, fails, or a stop is asked for; a camera is only started.
+    ///
+    /// # Errors
+    /// `Source` when what it names cannot be read as pictures, `SourceLost` when a camera is busy or a network stream
+    /// does not answer, `Usage` when options do not fit the picture.
+    pub fn open(&mut self) -> Result<Box<dyn Source>> {
+        let (uri, options, stop) = (&self.uri, &self.options, &self.stop);
+        let source: Box<dyn Source> = match &self.address {
+            #[cfg(target_os = "linux")]
+            Address::V4l { name, query } => {
+                let (camera, identity) = v4l::Camera::open(name, query, options, self.camera.as_ref(), stop)?;
+                self.camera = Some(identity);
+                Box::new(camera)
+            }
+            #[cfg(not(target_os = "linux"))]
+            Address::V4l { .. } => return Err(missing(uri, "is for Linux; use nokhwa:0")),
+            #[cfg(feature = "nokhwa")]
+            Address::Nokhwa { index, query } => Box::new(nokhwa::Camera::open(uri, *index, query.or(options), stop)?),
+            #[cfg(not(feature = "nokhwa"))]
+            Address::Nokhwa { .. } => return Err(missing(uri, "is not in this build: build with --features nokhwa")),
+            Address::Gst(pipeline) => Box::new(gst::Pipeline::open(pipeline, options, stop)?),
+            Address::File(path) => Box::new(file::Video::open_file(uri, path, options, stop)?),
+            Address::Rtsp(url) => Box::new(file::Video::open_rtsp(url, options, stop)?),
+            Address::Images { folder, query } => Box::new(images::Images::open(uri, folder, query.or(options), stop)?),
+            Address::Synthetic { seed, query } => {
+                let query = query.or(options);
+                let (width, height) = query.size.unwrap_or((640, 480));
+                Box::new(Synthetic::new(*seed, width, height, query.frame_rate.unwrap_or(30.0), stop.clone()))
+            }
+        };
+        transform::apply(source, self.options.transform)
+    }
+}
+
+#[cfg(any(not(target_os = "linux"), not(feature = "nokhwa")))]
+fn missing(uri: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Source, format_args!("{uri}: {why}"))
+}
+
+/// Opens the [`Place`] that `uri` names, once.
 ///
 /// # Errors
-/// `Source` when the URI is wrong or what it names cannot be read as pictures, `SourceLost` when a network stream does
-/// not answer, `Usage` when options are out of range or do not fit the picture.
+/// Those of [`Place::new`] and [`Place::open`].
 pub fn open(uri: &str, options: &Options, stop: &Stop) -> Result<Box<dyn Source>> {
-    if let Some((width, height)) = options.size
-        && !(SIDE.contains(&width) && SIDE.contains(&height))
-    {
-        let message = format!("size {width}x{height}: both must be from {} to {} pixels", SIDE.start(), SIDE.end());
-        return Err(Error::new(ErrorKind::Usage, message));
-    }
-    if let Some(rate) = options.frame_rate
-        && !RATE.contains(&rate)
-    {
-        let message = format!("frame rate {rate}: must be from {} to {} a second", RATE.start(), RATE.end());
-        return Err(Error::new(ErrorKind::Usage, message));
-    }
-    let source: Box<dyn Source> = match Address::parse(uri)? {
-        Address::File(path) => Box::new(file::Video::open_file(uri, &path, options, stop)?),
-        Address::Rtsp(url) => Box::new(file::Video::open_rtsp(&url, options, stop)?),
-        Address::Images { folder, query } => Box::new(images::Images::open(uri, &folder, query.or(options), stop)?),
-        Address::Synthetic { seed, query } => {
-            let query = query.or(options);
-            let (width, height) = query.size.unwrap_or((640, 480));
-            Box::new(Synthetic::new(seed, width, height, query.frame_rate.unwrap_or(30.0), stop.clone()))
-        }
-    };
-    transform::apply(source, options.transform)
+    Place::new(uri, options, stop)?.open()
+}
+
+/// The cameras of this machine; on other systems than Linux none are listed.
+pub fn cameras() -> Vec<CameraInfo> {
+    #[cfg(target_os = "linux")]
+    return v4l::cameras();
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
 }
 
 /// Whether `uri` names a source that never ends by itself.
 pub fn is_endless(uri: &str) -> bool {
-    matches!(Address::parse(uri), Ok(Address::Rtsp(_) | Address::Synthetic { .. }))
+    use Address::{Gst, Nokhwa, Rtsp, Synthetic, V4l};
+    matches!(Address::parse(uri), Ok(V4l { .. } | Nokhwa { .. } | Gst(_) | Rtsp(_) | Synthetic { .. }))
 }
 
 /// The file that `uri` names, if it names one.

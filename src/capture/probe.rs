@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::ffmpeg::{Process, Wait};
+use super::child::{Process, Wait};
 use super::rate::Rate;
 use crate::stop::Stop;
 use crate::{Error, ErrorKind, Result};
@@ -86,7 +86,7 @@ pub(super) fn probe(input: &[&str], url: &str, patience: Duration, stop: &Stop) 
     let mut args = vec!["-v", "error", "-of", "json", "-show_program_version", "-show_entries", ENTRIES];
     args.extend_from_slice(input);
     args.push(url);
-    let mut process = Process::start("ffprobe", &args)?;
+    let mut process = Process::start("ffprobe", "ffmpeg", &args)?;
     let mut json = vec![0; 1 << 20];
     let (wait, length) = process.fill(&mut json, patience, stop)?;
     let refuse = |reason: &str| Err(Error::new(ErrorKind::Source, reason));

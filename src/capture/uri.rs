@@ -2,16 +2,34 @@
 
 use std::path::{Path, PathBuf};
 
+use super::pixels::Coding;
 use super::{Options, RATE, SIDE};
 use crate::{Error, ErrorKind, Result};
 
 /// The forms that exist in this build, for messages.
-const FORMS: &str = "file:VIDEO, images:FOLDER?fps=10, rtsp://HOST/PATH, synthetic:SEED?size=640x480&fps=30, \
-                     or the path of a video or of a folder of pictures";
+const FORMS: &str = "v4l:/dev/video0?size=640x480&fps=30, v4l:?name=CAMERA, gst:PIPELINE, nokhwa:0, file:VIDEO, \
+                     rtsp://HOST/PATH, images:FOLDER?fps=10, synthetic:SEED?size=640x480&fps=30, or the path of a \
+                     video, of a folder of pictures or of a camera";
 
 /// What a URI names.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Address {
+    /// A camera of Linux.
+    V4l {
+        /// Which one.
+        name: CameraName,
+        /// What was asked after `?`.
+        query: CameraQuery,
+    },
+    /// A camera through crate `nokhwa`.
+    Nokhwa {
+        /// Its number.
+        index: u32,
+        /// What was asked after `?`.
+        query: Query,
+    },
+    /// A pipeline of GStreamer, as `gst-launch-1.0` takes it.
+    Gst(String),
     /// A video file.
     File(PathBuf),
     /// A folder of pictures.
@@ -30,6 +48,36 @@ pub(super) enum Address {
         /// What was asked after `?`.
         query: Query,
     },
+}
+
+/// How a camera is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CameraName {
+    /// Not at all: the first one.
+    First,
+    /// By its node.
+    Path(PathBuf),
+    /// By a part of its own name.
+    Card(String),
+}
+
+impl std::fmt::Display for CameraName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::First => f.write_str("v4l:"),
+            Self::Path(path) => write!(f, "v4l:{}", path.display()),
+            Self::Card(part) => write!(f, "v4l:?name={part}"),
+        }
+    }
+}
+
+/// `size`, `fps` and `format` of a camera's URI.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct CameraQuery {
+    /// What other sources take, too.
+    pub(super) query: Query,
+    /// The format.
+    pub(super) coding: Option<Coding>,
 }
 
 /// `size` and `fps` of a URI.
@@ -82,6 +130,14 @@ fn parse_rate(text: &str) -> Result<f32, String> {
         .ok_or_else(|| format!("fps `{text}` is not a number from {} to {}", RATE.start(), RATE.end()))
 }
 
+fn parse_coding(code: &str) -> Result<Coding, String> {
+    let bytes: Option<[u8; 4]> = code.to_ascii_uppercase().as_bytes().try_into().ok();
+    bytes.and_then(Coding::of_fourcc).ok_or_else(|| {
+        let known = Coding::OF_CAMERAS.map(|coding| coding.to_string());
+        format!("format `{code}` is not one of {}", known.join(", "))
+    })
+}
+
 impl Address {
     /// Reads `uri`.
     pub(super) fn parse(uri: &str) -> Result<Self> {
@@ -93,6 +149,12 @@ impl Address {
             Some(("file", "")) => Err("no file is named: file:VIDEO".to_string()),
             Some(("file", path)) => Ok(Self::File(path.into())),
             Some(("images", rest)) => Self::images(rest),
+            Some(("v4l", rest)) => Self::camera(rest),
+            Some(("nokhwa", rest)) => Self::nokhwa(rest),
+            Some(("gst", rest)) if rest.trim().is_empty() => {
+                Err("no pipeline is named: gst:v4l2src ! videoconvert".to_string())
+            }
+            Some(("gst", pipeline)) => Ok(Self::Gst(pipeline.trim().to_string())),
             Some(("synthetic", rest)) => Self::synthetic(rest),
             Some(("rtsp" | "rtsps", rest)) if rest.len() > 2 && rest.starts_with("//") => Ok(Self::Rtsp(uri.into())),
             scheme => Self::bare(uri, scheme.map(|(scheme, _)| scheme)),
@@ -111,6 +173,45 @@ impl Address {
         }
     }
 
+    fn camera(rest: &str) -> Result<Self, String> {
+        let (node, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (mut card, mut coding, mut others) = (None, None, Vec::new());
+        for pair in query.split('&') {
+            let twice = match pair.split_once('=') {
+                Some(("name", part)) if !part.is_empty() => card.replace(part.to_string()).is_some(),
+                Some(("format", code)) => coding.replace(parse_coding(code)?).is_some(),
+                _ => {
+                    others.push(pair);
+                    false
+                }
+            };
+            if twice {
+                return Err(format!("`{pair}`: is given twice"));
+            }
+        }
+        let query = Query::parse(&others.join("&"))
+            .map_err(|reason| reason.replace("there are", "there are name=PART, format=YUYV,"))?;
+        let name = match (node, card) {
+            ("", None) => CameraName::First,
+            ("", Some(part)) => CameraName::Card(part),
+            (node, None) if node.bytes().all(|b| b.is_ascii_digit()) => {
+                CameraName::Path(format!("/dev/video{node}").into())
+            }
+            (node, None) => CameraName::Path(node.into()),
+            (_, Some(_)) => return Err("a camera is named by its path or by name=, not by both".to_string()),
+        };
+        Ok(Self::V4l { name, query: CameraQuery { query, coding } })
+    }
+
+    fn nokhwa(rest: &str) -> Result<Self, String> {
+        let (index, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let index = match index {
+            "" => 0,
+            _ => index.parse().map_err(|_| format!("camera `{index}` is not a whole number from 0"))?,
+        };
+        Ok(Self::Nokhwa { index, query: Query::parse(query)? })
+    }
+
     fn synthetic(rest: &str) -> Result<Self, String> {
         let (seed, query) = rest.split_once('?').unwrap_or((rest, ""));
         let seed = match seed {
@@ -124,6 +225,9 @@ impl Address {
         let path = Path::new(uri);
         if path.is_dir() {
             return Ok(Self::Images { folder: path.into(), query: Query::default() });
+        }
+        if uri.starts_with("/dev/video") || uri.starts_with("/dev/v4l/") {
+            return Ok(Self::V4l { name: CameraName::Path(path.into()), query: CameraQuery::default() });
         }
         if path.exists() {
             return Ok(Self::File(path.into()));
@@ -161,15 +265,47 @@ mod tests {
         let file = format!("{path}/v4l:0");
         std::fs::write(&file, "").unwrap();
         assert_eq!(Address::parse(&file).unwrap(), Address::File(file.into()));
-        assert!(refused(&format!("{path}/none")).contains("no such file or folder; there are file:VIDEO"));
+        assert!(refused(&format!("{path}/none")).contains("no such file or folder; there are v4l:"));
     }
 
     #[test]
     fn unknown_schemes_name_those_that_exist() {
-        for uri in ["v4l:/dev/video0", "nokhwa:0", "gst:videotestsrc ! x", "http://host/a.mp4", "rtsp:x"] {
+        for uri in ["http://host/a.mp4", "rtsp:x", "csi:0"] {
             let message = refused(uri);
-            assert!(message.contains("is not in this build; there are file:VIDEO"), "{message}");
+            assert!(message.contains("is not in this build; there are v4l:"), "{message}");
         }
+    }
+
+    #[test]
+    fn cameras_go_by_path_number_or_name() {
+        let camera = |uri: &str| match Address::parse(uri).unwrap() {
+            Address::V4l { name, query } => (name, query),
+            other => panic!("{uri}: {other:?}"),
+        };
+        let none = CameraQuery::default();
+        let path = |path: &str| CameraName::Path(path.into());
+        assert_eq!(camera("v4l:"), (CameraName::First, none));
+        for uri in ["v4l:2", "v4l:/dev/video2", "/dev/video2"] {
+            assert_eq!(camera(uri), (path("/dev/video2"), none), "{uri}");
+        }
+        let by_id = "/dev/v4l/by-id/usb-046d_C920-video-index0";
+        assert_eq!(camera(by_id).0, path(by_id));
+        let (name, query) = camera("v4l:?name=C920 HD&size=1280x720&fps=30&format=mjpg");
+        assert_eq!(name, CameraName::Card("C920 HD".into()));
+        assert_eq!(query.query, Query { size: Some((1280, 720)), frame_rate: Some(30.0) });
+        assert_eq!(query.coding, Some(Coding::Mjpg));
+        for (uri, fragment) in [
+            ("v4l:/dev/video0?name=x", "by its path or by name=, not by both"),
+            ("v4l:?format=H264", "format `H264` is not one of YUYV, NV12, UYVY, MJPG, GREY"),
+            ("v4l:?zoom=2", "unknown option `zoom`: there are name=PART, format=YUYV, size=WxH and fps=N"),
+            ("v4l:?name=", "unknown option `name`"),
+            ("v4l:?format=YUYV&format=NV12", "is given twice"),
+            ("nokhwa:x", "camera `x` is not a whole number"),
+            ("gst: ", "no pipeline is named"),
+        ] {
+            assert!(refused(uri).contains(fragment), "{uri}: {}", refused(uri));
+        }
+        assert_eq!(Address::parse("gst: videotestsrc ! x").unwrap(), Address::Gst("videotestsrc ! x".into()));
     }
 
     #[test]

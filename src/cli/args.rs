@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use kinora::capture::{self, Roi, Rotation};
+use kinora::capture::{self, Control, Roi, Rotation};
 use kinora::engine::Choice;
 
 /// Real-time human-action recognition: camera in, current action out.
@@ -22,7 +22,9 @@ pub struct Arguments {
 }
 
 const AFTER: &str = "\
-Sources:  file:CLIP.mp4 (or just the path), rtsp://HOST/PATH, images:DIR?fps=10, synthetic:SEED?size=640x480&fps=30
+Sources:  v4l:/dev/video0?size=1280x720&fps=30&format=MJPG (or v4l:?name=C920, v4l: for the first camera),
+          gst:PIPELINE, nokhwa:0, file:CLIP.mp4 (or just the path), rtsp://HOST/PATH, images:DIR?fps=10,
+          synthetic:SEED?size=640x480&fps=30
 Displays: window, kms:/dev/dri/card0?connector=HDMI-A-1&mode=1280x720@60 (a screen without a desktop, each part may be
           left out), video:OUT.mp4, png:DIR, none
 Keys in the window and on the console: Esc or q quits; in the window f toggles full screen.
@@ -51,6 +53,8 @@ pub enum Command {
     /// Recognize actions in a source and show them: what is done if no command is named
     #[command(after_help = AFTER)]
     Run(Box<RunArgs>),
+    /// List cameras with their formats and settings, displays and engines
+    Devices,
     /// Tell in words what a model bundle is, or what is wrong with it
     Inspect(InspectArgs),
     /// Say for each video which action it shows: its windows averaged to one answer
@@ -75,7 +79,7 @@ pub struct ModelArgs {
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunArgs {
-    /// Where pictures come from [default: synthetic:1, the built-in mannequin]
+    /// Where pictures come from [default: the first camera, else synthetic:1, the built-in mannequin]
     #[arg(long, value_name = "URI", env = "KINORA_SOURCE")]
     pub source: Option<String>,
     /// Where pictures go [default: window on a desktop, else none]
@@ -113,12 +117,15 @@ pub struct RunArgs {
     /// Use a part of the picture only, in pixels after --rotate and --mirror
     #[arg(long, value_name = "X,Y,W,H", env = "KINORA_ROI")]
     pub roi: Option<Roi>,
-    /// Bring the source's pictures to this size first
+    /// Bring the source's pictures to this size first; a camera is asked for it, and the nearest it has is taken
     #[arg(long, value_name = "WxH", env = "KINORA_SIZE", value_parser = capture::parse_size)]
     pub size: Option<(u32, u32)>,
     /// Pictures a second of the source [default: its own]
     #[arg(long, value_name = "HZ", env = "KINORA_FRAME_RATE")]
     pub frame_rate: Option<f32>,
+    /// Settings of the camera, such as exposure=auto,power_line=50 (`kinora devices` lists them)
+    #[arg(long, value_name = "NAME=VALUE,...", value_delimiter = ',', env = "KINORA_CONTROL")]
+    pub control: Option<Vec<Control>>,
     /// Settings file (TOML); flags and environment go before it
     #[arg(long, value_name = "FILE", env = "KINORA_CONFIG")]
     pub config: Option<PathBuf>,

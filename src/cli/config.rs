@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use kinora::capture::{Roi, Rotation, parse_size};
+use kinora::capture::{Control, Roi, Rotation, parse_size};
 use kinora::decision::{Settings, Thresholds};
 use kinora::engine::Choice;
 use kinora::{Error, ErrorKind, Result};
@@ -38,6 +38,8 @@ pub struct Config {
     frame_rate: Option<f32>,
     #[serde(default, deserialize_with = "size")]
     size: Option<(u32, u32)>,
+    #[serde(default, deserialize_with = "controls")]
+    control: Option<Vec<Control>>,
     #[serde(default)]
     pub decision: Decision,
 }
@@ -73,6 +75,16 @@ where
         other => other.to_string(),
     };
     text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// A table of settings of the camera; numbers and switches may be written as such.
+fn controls<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Vec<Control>>, D::Error> {
+    let table = BTreeMap::<String, toml::Value>::deserialize(input)?;
+    let control = |(name, value): (String, toml::Value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+        format!("{name}={value}").parse().map_err(serde::de::Error::custom)
+    };
+    table.into_iter().map(control).collect::<Result<_, _>>().map(Some)
 }
 
 fn size<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<(u32, u32)>, D::Error> {
@@ -113,6 +125,7 @@ impl Config {
         fill(&mut args.roi, self.roi);
         fill(&mut args.frame_rate, self.frame_rate);
         fill(&mut args.size, self.size);
+        fill(&mut args.control, self.control);
         fill(&mut args.threshold, self.threshold);
         fill(&mut args.smoothing, self.smoothing);
         fill(&mut args.no_realtime, self.no_realtime);
@@ -171,6 +184,10 @@ mod tests {
         read("mirror = true\nrotate = 90\nsize = '640x480'\nthreshold = 0.8").unwrap().complete(&mut args);
         assert_eq!((args.mirror, args.size, args.threshold), (Some(false), Some((640, 480)), Some(0.8)));
         assert!(args.rotate.is_some());
+        let mut args = RunArgs::default();
+        read("[control]\nexposure = 'auto'\nbrightness = 10\nflip = true").unwrap().complete(&mut args);
+        let controls: Vec<_> = args.control.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(controls, ["brightness=10", "exposure=auto", "flip=true"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod classify;
 mod config;
+mod devices;
 mod inspect;
 mod run;
 
@@ -25,6 +26,7 @@ pub fn main() -> ExitCode {
     start_log(arguments.verbose, arguments.quiet);
     let result = match arguments.command {
         Command::Run(run) => run::command(*run, arguments.quiet),
+        Command::Devices => print(&devices::describe()),
         Command::Inspect(inspect) => inspect_command(&inspect.dir),
         Command::Classify(classify) => classify::command(&classify),
         Command::Bench(bench) => bench::command(&bench, begin),

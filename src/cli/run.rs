@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use kinora::capture::{self, Options, Source, Transform};
+use kinora::capture::{self, Options, Place, Source, Transform};
 use kinora::decision::{Decision, Settings};
 use kinora::display::{self, Format};
 use kinora::engine;
@@ -18,7 +18,7 @@ use super::args::RunArgs;
 use super::config::{self, Config};
 use super::load_bundle;
 
-/// The built-in camera, used when no source is named.
+/// The built-in camera, used when no source is named and no camera is there.
 const BUILT_IN: &str = "synthetic:1";
 
 /// Runs `kinora run`.
@@ -162,7 +162,7 @@ fn default_display() -> &'static str {
 
 /// The source, opened, and what opens it again.
 fn open_source(args: &RunArgs, stop: &Stop) -> Result<(Box<dyn Source>, Opener), Error> {
-    let uri = args.source.clone().unwrap_or_else(|| BUILT_IN.into());
+    let uri = args.source.clone().unwrap_or_else(|| default_source().into());
     let options = Options {
         realtime: !args.no_realtime.unwrap_or(false),
         size: args.size,
@@ -172,11 +172,25 @@ fn open_source(args: &RunArgs, stop: &Stop) -> Result<(Box<dyn Source>, Opener),
             mirror: args.mirror.unwrap_or(false),
             roi: args.roi,
         },
+        controls: args.control.clone().unwrap_or_default(),
     };
-    let stop = stop.clone();
-    let open = move || capture::open(&uri, &options, &stop);
-    let source = open()?;
-    Ok((source, Box::new(open)))
+    let mut place = Place::new(&uri, &options, stop)?;
+    let source = place.open()?;
+    Ok((source, Box::new(move || place.open())))
+}
+
+/// The first camera, else the mannequin.
+fn default_source() -> &'static str {
+    let cameras = capture::cameras();
+    let problems = cameras.iter().filter_map(|camera| Some((camera.path.display(), camera.problem.as_deref()?)));
+    for (path, problem) in problems {
+        log::warn!("{path}: {problem}");
+    }
+    if cameras.iter().any(|camera| camera.problem.is_none()) {
+        return "v4l:";
+    }
+    log::info!("no camera: the built-in mannequin is the source");
+    BUILT_IN
 }
 
 fn report(summary: &Summary) {

@@ -1,5 +1,5 @@
-//! The programs `ffmpeg` and `ffprobe` as child processes: what they are told, their output as bytes, their complaints
-//! as our errors. One helper thread per child reads its complaints. A child never outlives its [`Process`]; if we are
+//! Programs that decode for us (`ffmpeg`, `ffprobe`, `gst-launch-1.0`) as child processes: their output as bytes, their
+//! complaints as our errors. One helper thread per child reads its complaints. A child never outlives its [`Process`]; if we are
 //! killed, it ends on its next write to the closed pipe.
 
 use std::io::Read;
@@ -27,17 +27,18 @@ pub(super) enum Wait {
 
 /// A running child and the reading end of its output. Dropping it kills and reaps the child.
 pub(super) struct Process {
+    program: &'static str,
     child: Child,
     output: ChildStdout,
     listener: Option<JoinHandle<Complaints>>,
 }
 
 impl Process {
-    /// Starts `program`.
+    /// Starts `program`, which comes with `package`.
     ///
     /// # Errors
     /// `Source` when it is not installed or cannot be started.
-    pub(super) fn start(program: &str, args: &[&str]) -> Result<Self> {
+    pub(super) fn start(program: &'static str, package: &str, args: &[&str]) -> Result<Self> {
         let mut command = Command::new(program);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("AV_LOG_FORCE_NOCOLOR", "1");
@@ -45,7 +46,7 @@ impl Process {
         command.process_group(0);
         let mut child = command.spawn().map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
-                Error::new(ErrorKind::Source, format_args!("`{program}` is not there: install ffmpeg"))
+                Error::new(ErrorKind::Source, format_args!("`{program}` is not there: install {package}"))
             }
             _ => Error::new(ErrorKind::Source, format_args!("cannot start `{program}`: {e}")),
         })?;
@@ -53,9 +54,9 @@ impl Process {
             return Err(Error::new(ErrorKind::Internal, format_args!("`{program}` has no pipes")));
         };
         enlarge_pipe(output.as_raw_fd());
-        let mut process = Self { child, output, listener: None };
+        let mut process = Self { program, child, output, listener: None };
         let listener = std::thread::Builder::new()
-            .name("ffmpeg-errors".to_string())
+            .name("child-errors".to_string())
             .spawn(move || Complaints::listen(errors))
             .map_err(|e| Error::new(ErrorKind::Internal, format_args!("cannot start a thread: {e}")))?;
         process.listener = Some(listener);
@@ -75,7 +76,7 @@ impl Process {
                 Ok(None) if left.is_zero() => return Ok(Wait::TimedOut),
                 Ok(None) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::new(ErrorKind::Internal, format_args!("waiting for ffmpeg: {e}"))),
+                Err(e) => return Err(Error::new(ErrorKind::Internal, format_args!("waiting for {}: {e}", self.program))),
             }
         }
         Ok(Wait::Stopped)
@@ -97,7 +98,7 @@ impl Process {
                 Ok(0) => return Ok((Wait::End, filled)),
                 Ok(count) => filled += count,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::new(ErrorKind::Source, format_args!("reading from ffmpeg: {e}"))),
+                Err(e) => return Err(Error::new(ErrorKind::Source, format_args!("reading from {}: {e}", self.program))),
             }
         }
         Ok((Wait::Ready, filled))
@@ -117,7 +118,9 @@ impl Process {
             let _ = self.child.wait();
         }
         let mut complaints = self.listener.take().and_then(|listener| listener.join().ok()).unwrap_or_default();
-        complaints.signal = state.ok().flatten().and_then(|status| status.signal());
+        let status = state.ok().flatten();
+        complaints.content = status.is_some_and(|status| status.success());
+        complaints.signal = status.and_then(|status| status.signal());
         complaints
     }
 }
@@ -128,11 +131,14 @@ impl Drop for Process {
     }
 }
 
-/// What a child complained about: the first line, which is the cause (consequences follow), and how many there were.
+/// What a child complained about: the first line, which is the cause (consequences follow), or the first one that calls
+/// itself an error, and how many there were.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Complaints {
     first: String,
     lines: usize,
+    /// Whether it ended by itself and without an error.
+    pub(super) content: bool,
     /// The signal that ended it, if it was not ours: it crashed, or the memory was short.
     pub(super) signal: Option<i32>,
 }
@@ -173,7 +179,8 @@ impl Complaints {
         if line.is_empty() {
             return;
         }
-        if self.lines == 0 {
+        let severe = |line: &str| line.starts_with("ERROR");
+        if self.lines == 0 || (severe(line) && !severe(&self.first)) {
             self.first = line.to_string();
         }
         self.lines += 1;
@@ -235,7 +242,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Process {
-        Process::start("sh", &["-c", script]).unwrap()
+        Process::start("sh", "dash", &["-c", script]).unwrap()
     }
 
     fn is_there(process: &Process) -> bool {
@@ -244,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_says_what_to_install() {
-        let error = Process::start("ffmpeg-that-is-not-there", &[]).err().unwrap();
+        let error = Process::start("ffmpeg-that-is-not-there", "ffmpeg", &[]).err().unwrap();
         assert_eq!(error.to_string(), "`ffmpeg-that-is-not-there` is not there: install ffmpeg");
     }
 

@@ -1,0 +1,56 @@
+//! `kinora devices`: what this machine has to see and to show with.
+
+use std::fmt::Write;
+
+use clap::ValueEnum;
+use kinora::capture::{self, CameraInfo, ControlState};
+use kinora::engine::Choice;
+
+/// All of it, as text.
+pub fn describe() -> String {
+    let mut out = String::from("Cameras\n");
+    let cameras = capture::cameras();
+    if cameras.is_empty() {
+        out += "  none (a network camera goes by rtsp://..., one of a Jetson or Raspberry Pi by gst:PIPELINE)\n";
+    }
+    for camera in &cameras {
+        describe_camera(&mut out, camera);
+    }
+    out += "Engines\n";
+    for engine in Choice::value_variants() {
+        let value = engine.to_possible_value();
+        let (name, help) = value.as_ref().map_or(("?", None), |value| (value.get_name(), value.get_help()));
+        let help = help.map(|help| format!("  {help}")).unwrap_or_default();
+        put(&mut out, format_args!("  {name}{help}\n"));
+    }
+    out
+}
+
+/// Writing to a text does not fail.
+fn put(out: &mut String, what: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(what);
+}
+
+fn describe_camera(out: &mut String, camera: &CameraInfo) {
+    let path = camera.path.display();
+    if let Some(problem) = &camera.problem {
+        return put(out, format_args!("  {path}  cannot be opened: {problem}\n"));
+    }
+    put(out, format_args!("  v4l:{path}  {} ({}, {})\n", camera.name, camera.driver, camera.bus));
+    for mode in &camera.modes {
+        put(out, format_args!("    {mode}\n"));
+    }
+    for control in &camera.controls {
+        put(out, format_args!("    --control {}\n", describe_control(control)));
+    }
+}
+
+fn describe_control(control: &ControlState) -> String {
+    let ControlState { name, value, minimum, maximum, default, items } = control;
+    let value = value.map_or("?".to_string(), |value| value.to_string());
+    if items.is_empty() {
+        return format!("{name}={value} ({minimum} to {maximum}, at first {default})");
+    }
+    let items: Vec<_> = items.iter().map(|(item, name)| format!("{item} {name}")).collect();
+    format!("{name}={value} ({}; at first {default})", items.join(", "))
+}
