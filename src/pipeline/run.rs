@@ -110,6 +110,7 @@ impl Pipeline {
             first: None,
             last_sequence: None,
             last_time: Duration::ZERO,
+            told: Duration::ZERO,
             found: Vec::with_capacity(16),
             summary: Summary::default(),
         };
@@ -160,6 +161,9 @@ struct Run {
     first: Option<Duration>,
     last_sequence: Option<u64>,
     last_time: Duration,
+    /// The latest time that an event line has. Lines tell their times in order, though recognition is behind the newest
+    /// frame, whose time a lost source is reported with.
+    told: Duration,
     found: Vec<Found>,
     summary: Summary,
 }
@@ -309,7 +313,9 @@ impl Run {
 
     fn write_events(&mut self) -> Result<()> {
         let wall = self.realtime.then(SystemTime::now);
-        for Found { event, frame, latency } in self.found.drain(..) {
+        for Found { mut event, frame, latency } in self.found.drain(..) {
+            self.told = self.told.max(event.t);
+            event.t = self.told;
             let label = self.labels.get(event.label).map_or("?", String::as_str);
             if event.kind == Kind::Start {
                 self.summary.actions += 1;
@@ -332,7 +338,8 @@ impl Run {
         if changed && let Some(events) = &mut self.events {
             let state = if self.lost.is_some() { SourceState::Lost } else { SourceState::Back };
             let wall = self.realtime.then(SystemTime::now);
-            events.write_source(state, self.lost.as_deref(), self.last_time, wall)?;
+            self.told = self.told.max(self.last_time);
+            events.write_source(state, self.lost.as_deref(), self.told, wall)?;
         }
         if self.lost.is_some()
             && self.display.shows()
