@@ -105,8 +105,9 @@ impl Camera {
         let frame_rate = modes::rate(interval);
         tell(what, &layout, frame_rate, &wanted, size.is_some(), &choice);
         let stall = STALL.max(Duration::from_secs_f32((STALL_INTERVALS / frame_rate.max(0.01)).min(60.0)));
-        let began = monotonic();
         let stream = Stream::start(device).map_err(|e| failed("stream", &e))?;
+        // Not before: v4l2loopback gives its old pictures the time at which buffers are asked for.
+        let began = monotonic();
         let info =
             SourceInfo { name: what.into(), width: layout.width, height: layout.height, frame_rate, live: true };
         Ok(Self {
