@@ -53,9 +53,9 @@ fn pictures(test: &str, width: u32, height: u32, real_only: bool) -> Vec<(&'stat
 
 /// Checks a screenshot of a run on `clip`, RGB as a display must show it: one of the clip's pictures outside of the overlay,
 /// and in it the label that the event file has.
-fn check_shot(outcome: &vm::Outcome, shot: &serde_json::Value, clip: &[Vec<u8>], tolerance: u8) {
+fn check_shot(outcome: &vm::Outcome, shot: &serde_json::Value, (size, clip): ((u32, u32), &[Vec<u8>]), tolerance: u8) {
     let name = shot["shot"].as_str().unwrap();
-    let picture = outcome.shot(name);
+    let picture = screen::middle(&outcome.shot(name), size);
     let (number, share, largest) = screen::nearest(&picture, clip, tolerance);
     println!("{name}: picture {number}, {:.3} % differ by more than {tolerance}, at most {largest}", share * 100.0);
     assert!(share < 0.001, "{name} shows no picture of the clip; the nearest is {number}");
@@ -99,7 +99,7 @@ fn a_camera_of_yuyv_is_shown_and_recognized() {
     assert_eq!(shots.len(), 6);
     for (name, clip) in shown {
         let own = shots.iter().filter(|shot| shot["shot"].as_str().unwrap().starts_with(name));
-        own.for_each(|shot| check_shot(&outcome, shot, &clip, 3));
+        own.for_each(|shot| check_shot(&outcome, shot, ((640, 480), &clip), 3));
     }
 }
 
@@ -113,7 +113,7 @@ fn a_camera_of_jpegs_is_shown_and_recognized_and_may_stall() {
     let clip: Vec<_> = coded.iter().map(|picture| clips::from_jpeg(picture)).collect();
     let shots = outcome.with("shot");
     assert_eq!(shots.len(), 3);
-    shots.iter().for_each(|shot| check_shot(&outcome, shot, &clip, 4));
+    shots.iter().for_each(|shot| check_shot(&outcome, shot, ((1280, 720), &clip), 4));
     for fault in outcome.with("fault") {
         for time in ["reported", "back"] {
             assert!(fault[time].as_f64().unwrap() < 3.0, "{fault}");

@@ -14,6 +14,9 @@ use crate::shared::{CLIP_RATE, LEVELS, SCRIPT, draw_known_status, known_picture}
 use crate::{loopback, pump, vivid};
 
 const SCREEN: &str = "kms:/dev/dri/card0?connector=Virtual-1&mode=";
+/// Pictures a second of JPEGs. v4l2loopback writes over its four buffers whether they are being read or not, and decoding is slow
+/// on an emulated processor.
+const JPEG_RATE: f64 = 6.0;
 /// From the start of the program to the first action, on a slow machine.
 const START: Duration = Duration::from_secs(60);
 
@@ -109,10 +112,10 @@ pub fn receiver() -> Result<()> {
 pub fn jpegs() -> Result<()> {
     loopback::load()?;
     let clip = pump::read("real.jpegs")?;
-    let player = loopback::play(clip.clone(), CLIP_RATE)?;
+    let player = loopback::play(clip.clone(), JPEG_RATE)?;
     let began = Instant::now();
     let source = format!("v4l:?name={}&size=1280x720&format=MJPG", loopback::CARD);
-    let mut program = Program::start("jpegs", &source, &format!("{SCREEN}1280x720"), &[])?;
+    let mut program = Program::start("jpegs", &source, &format!("{SCREEN}1280x800"), &[])?;
     program.expect("the first action", 0, START, |line| line.starts(None))?;
     for n in 0..2 {
         shot_of_an_action(&mut program, &format!("jpegs-{n}"), None)?;
@@ -137,7 +140,7 @@ pub fn jpegs() -> Result<()> {
     let (lost, line) = program.expect("the end is reported", mark, Duration::from_secs(8), |l| l.source("lost"))?;
     let reported = line.at - gone;
     std::thread::sleep(Duration::from_secs(2));
-    let player = loopback::play(clip, CLIP_RATE)?;
+    let player = loopback::play(clip, JPEG_RATE)?;
     let again = Instant::now();
     let (back, line) = program.expect("another writer is seen", lost, Duration::from_secs(8), |l| l.source("back"))?;
     let returned = line.at.saturating_duration_since(again);

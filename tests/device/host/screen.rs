@@ -22,6 +22,15 @@ pub fn read_ppm(path: &Path) -> RgbImage {
     RgbImage::from_raw(width, height, rest.to_vec()).unwrap()
 }
 
+/// The middle of the screen, where a picture of `size` is that need not be scaled; the rest must be black.
+pub fn middle(screen: &RgbImage, (width, height): (u32, u32)) -> RgbImage {
+    let (left, top) = ((screen.width() - width) / 2, (screen.height() - height) / 2);
+    let inside = |x: u32, y: u32| (left..left + width).contains(&x) && (top..top + height).contains(&y);
+    let lit = screen.enumerate_pixels().find(|(x, y, pixel)| !inside(*x, *y) && pixel.0 != [0; 3]);
+    assert!(lit.is_none(), "the border is not black: {lit:?}");
+    image::imageops::crop_imm(screen, left, top, width, height).to_image()
+}
+
 /// `frame` as a screen of `size` shows it: scaled to fit, centred, black around it.
 pub fn on_screen(frame: &Frame, (width, height): (u32, u32)) -> RgbImage {
     let scale = (f64::from(width) / f64::from(frame.width())).min(f64::from(height) / f64::from(frame.height()));
