@@ -107,8 +107,7 @@ impl Camera {
         let stall = STALL.max(Duration::from_secs_f32((STALL_INTERVALS / frame_rate.max(0.01)).min(60.0)));
         let began = monotonic();
         let stream = Stream::start(device).map_err(|e| failed("stream", &e))?;
-        let info =
-            SourceInfo { name: what.into(), width: layout.width, height: layout.height, frame_rate, live: true };
+        let info = SourceInfo { name: what.into(), width: layout.width, height: layout.height, frame_rate, live: true };
         Ok(Self {
             info,
             stream,
