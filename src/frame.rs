@@ -19,6 +19,8 @@ pub struct Frame {
     pub timestamp: Duration,
     /// When the picture was taken on this machine's monotonic clock; latency is measured from here.
     pub captured: Instant,
+    /// When the source handed it over, converted: what is between is the camera's transfer and our conversion.
+    pub received: Instant,
     /// Number of this frame in its source, from 0, counting frames that were lost before it.
     pub sequence: u64,
     /// What the source knows is being shown (the mannequin does); for tests and a small note in the overlay.
@@ -40,6 +42,7 @@ impl Frame {
             data: vec![0; width as usize * height as usize * 3],
             timestamp: Duration::ZERO,
             captured: Instant::now(),
+            received: Instant::now(),
             sequence: 0,
             truth: None,
         }
@@ -80,6 +83,7 @@ impl Frame {
         self.data.extend_from_slice(&other.data);
         self.timestamp = other.timestamp;
         self.captured = other.captured;
+        self.received = other.received;
         self.sequence = other.sequence;
         self.truth = other.truth;
     }

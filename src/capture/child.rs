@@ -76,7 +76,9 @@ impl Process {
                 Ok(None) if left.is_zero() => return Ok(Wait::TimedOut),
                 Ok(None) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::new(ErrorKind::Internal, format_args!("waiting for {}: {e}", self.program))),
+                Err(e) => {
+                    return Err(Error::new(ErrorKind::Internal, format_args!("waiting for {}: {e}", self.program)));
+                }
             }
         }
         Ok(Wait::Stopped)
@@ -98,7 +100,9 @@ impl Process {
                 Ok(0) => return Ok((Wait::End, filled)),
                 Ok(count) => filled += count,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::new(ErrorKind::Source, format_args!("reading from {}: {e}", self.program))),
+                Err(e) => {
+                    return Err(Error::new(ErrorKind::Source, format_args!("reading from {}: {e}", self.program)));
+                }
             }
         }
         Ok((Wait::Ready, filled))
@@ -196,9 +200,13 @@ impl Complaints {
         self.lines
     }
 
-    /// The cause, without `url` (which may hold a password), or `otherwise` if there were none.
+    /// The cause, without `url` (which may hold a password) unless that is empty, or `otherwise` if there were none.
     pub(super) fn reason(&self, url: &str, otherwise: &str) -> String {
-        match self.first.replace(&format!("{url}: "), "").replace(url, "it") {
+        let first = match url {
+            "" => self.first.clone(),
+            url => self.first.replace(&format!("{url}: "), "").replace(url, "it"),
+        };
+        match first {
             first if first.is_empty() => otherwise.to_string(),
             first => first,
         }

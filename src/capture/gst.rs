@@ -60,17 +60,18 @@ fn tail(options: &Options) -> String {
         Some((width, height)) => format!("width={},height={}", width.next_multiple_of(8), height.next_multiple_of(2)),
         None => "width=[16,4096,8],height=[16,4096,2],pixel-aspect-ratio=1/1".to_string(),
     };
-    let rate = options.frame_rate.map_or(String::new(), |rate| {
-        format!("! videorate ! video/x-raw,framerate={}/1000 ", (rate * 1000.0).round() as u32)
-    });
-    // A pipeline that is slow to be read loses old pictures. `sync` paces one that plays a file; the offset takes back
-    // what it would delay a live one.
-    let (queue, sync) = match options.realtime {
-        true => ("! queue leaky=downstream max-size-buffers=1 ", "sync=true ts-offset=-100000000"),
-        false => ("", "sync=false"),
+    let (converter, rate) = match options.frame_rate {
+        Some(rate) => (" ! videorate", format!(",framerate={}/1000", (rate * 1000.0).round() as u32)),
+        None => ("", String::new()),
+    };
+    // `sync` paces a pipeline that plays a file, the offset takes back what that would delay a live one, and what comes
+    // too late for us is left out there.
+    let sync = match options.realtime {
+        true => "sync=true ts-offset=-100000000 max-lateness=300000000",
+        false => "sync=false",
     };
     format!(
-        "! videoconvert ! videoscale {rate}! video/x-raw,format=I420,colorimetry=bt601,{size} {queue}! y4menc \
+        "! videoconvert ! videoscale{converter} ! video/x-raw,format=I420,colorimetry=bt601,{size}{rate} ! y4menc \
          ! fdsink fd=1 {sync}"
     )
 }
@@ -142,11 +143,10 @@ mod tests {
     fn a_pipeline_is_split_as_a_shell_does() {
         let split = |text: &str| words(text).unwrap();
         assert_eq!(split("a  b=1 ! c"), ["a", "b=1", "!", "c"]);
-        assert_eq!(split("x 'video/x-raw(memory:NVMM), width=(int)640' !"), [
-            "x",
-            "video/x-raw(memory:NVMM), width=(int)640",
-            "!"
-        ]);
+        assert_eq!(
+            split("x 'video/x-raw(memory:NVMM), width=(int)640' !"),
+            ["x", "video/x-raw(memory:NVMM), width=(int)640", "!"]
+        );
         assert_eq!(split(r#"location="a b.avi" n="""#), ["location=a b.avi", "n="]);
         assert!(words("a 'b").unwrap_err().contains("not closed"));
         assert!(split("  ").is_empty());
@@ -158,7 +158,8 @@ mod tests {
         assert_eq!((layout.width, layout.height, layout.bytes()), (160, 122, 160 * 122 * 3 / 2));
         assert!((rate.per_second() - 29.97).abs() < 0.001);
         assert_eq!(parse("YUV4MPEG2 C420 W160 H122 F0:1").unwrap().1, Rate::DEFAULT);
-        for wrong in ["", "RIFF", "YUV4MPEG2 C420 W160 F1:1", "YUV4MPEG2 C444 W160 H122 F1:1", "YUV4MPEG2 C420 W9 H9 F1:1"]
+        for wrong in
+            ["", "RIFF", "YUV4MPEG2 C420 W160 F1:1", "YUV4MPEG2 C444 W160 H122 F1:1", "YUV4MPEG2 C420 W9 H9 F1:1"]
         {
             assert!(parse(wrong).is_none(), "{wrong}");
         }

@@ -133,8 +133,7 @@ impl Layout {
             }
             Coding::Nv12 => {
                 let uv_stride = self.chroma_stride() as u32;
-                let planes =
-                    YuvBiPlanarImage { y_plane, y_stride: stride, uv_plane: chroma, uv_stride, width, height };
+                let planes = YuvBiPlanarImage { y_plane, y_stride: stride, uv_plane: chroma, uv_stride, width, height };
                 yuv::yuv_nv12_to_rgb(&planes, rgb, rgb_stride, range, matrix, mode)
             }
             Coding::I420 => {

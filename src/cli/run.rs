@@ -10,7 +10,7 @@ use kinora::display::{self, Format};
 use kinora::engine;
 use kinora::events::EventWriter;
 use kinora::model::Bundle;
-use kinora::pipeline::{Intake, Limits, Opener, Pipeline, Recognizer, Summary};
+use kinora::pipeline::{Intake, Limits, Opener, Pipeline, Recognizer, Share, Summary};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 
@@ -194,9 +194,16 @@ fn default_source() -> &'static str {
 }
 
 fn report(summary: &Summary) {
-    let Summary { frames, dropped, repeated, decisions, actions, latency_ms } = summary;
-    let latency = latency_ms.map_or(String::new(), |[p50, p99]| format!(", latency {p50:.1} ms, p99 {p99:.1} ms"));
+    let Summary { frames, dropped, repeated, decisions, actions, latency } = summary;
+    log::info!("{frames} frames, {dropped} lost, {repeated} repeated, {decisions} decisions, {actions} actions");
+    let Some(latency) = latency else { return };
+    let words = |[p50, p99]: Share| format!("{p50:.1} ms, p99 {p99:.1}");
     log::info!(
-        "{frames} frames, {dropped} lost, {repeated} repeated, {decisions} decisions, {actions} actions{latency}"
+        "capture to picture {} (capture {}; wait {}; compose {}; present {})",
+        words(latency.total),
+        words(latency.capture),
+        words(latency.wait),
+        words(latency.compose),
+        words(latency.present)
     );
 }

@@ -18,8 +18,7 @@ pub type Opener = Box<dyn FnMut() -> Result<Box<dyn Source>> + Send>;
 /// Frames between the source and the main thread: one being filled, one being shown, two waiting.
 const SLOTS: usize = 4;
 /// Waits between attempts to reopen a lost source, the last one over and over.
-const BACK_OFF: [Duration; 4] =
-    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+const BACK_OFF: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
 /// A source this late is not caught up with by showing frames faster, but shown later from then on.
 const LATE: Duration = Duration::from_millis(200);
 
@@ -48,7 +47,7 @@ impl Feed {
         let (sender, frames) = ring((0..SLOTS).map(|_| Frame::default()).collect(), ready.clone());
         let state = Arc::new(Mutex::new(State::default()));
         let stop = Stop::default();
-        let worker = Worker { sender, reopen, realtime, ready, state: state.clone(), stop: stop.clone() };
+        let worker = Worker { sender, reopen, realtime, ready, state: state.clone(), attempts: 0, stop: stop.clone() };
         let thread = std::thread::Builder::new()
             .name("capture".into())
             .spawn(move || worker.run(source))
@@ -90,6 +89,8 @@ struct Worker {
     realtime: bool,
     ready: Arc<Bell>,
     state: Arc<Mutex<State>>,
+    /// How often it was tried to open a lost source since its last frame.
+    attempts: usize,
     stop: Stop,
 }
 
@@ -102,7 +103,9 @@ impl Worker {
             match self.read(source, &mut splice) {
                 Ok(()) => return,
                 Err(error) if error.kind().can_retry() => {
-                    log::warn!("{error}; reopening");
+                    // One that opens again and again without a frame was told once.
+                    let level = if self.attempts == 0 { log::Level::Warn } else { log::Level::Debug };
+                    log::log!(level, "{error}; reopening");
                     self.tell(|state| state.lost = Some(error.to_string()));
                 }
                 Err(error) => return self.tell(|state| state.failed = Some(error)),
@@ -112,8 +115,6 @@ impl Worker {
                 None => return,
             };
             splice.resumed = true;
-            log::info!("{}: back", source.info().name);
-            self.tell(|state| state.lost = None);
         }
     }
 
@@ -141,10 +142,16 @@ impl Worker {
                     return Ok(());
                 }
             }
+            frame.received = Instant::now();
             if !source.info().live {
-                frame.captured = Instant::now();
+                frame.captured = frame.received;
             }
             splice.apply(&mut frame);
+            // A source is back when it delivers, not when it can be opened.
+            if std::mem::take(&mut self.attempts) > 0 {
+                log::info!("{}: back", source.info().name);
+                self.tell(|state| state.lost = None);
+            }
             if let Some(slot) = self.free_slot() {
                 self.sender.send(std::mem::replace(&mut frame, slot));
             }
@@ -167,17 +174,20 @@ impl Worker {
     }
 
     fn open_again(&mut self) -> Option<Box<dyn Source>> {
-        for attempt in 0.. {
-            let pause = BACK_OFF[std::cmp::min(attempt, BACK_OFF.len() - 1)];
+        loop {
+            let pause = BACK_OFF[self.attempts.min(BACK_OFF.len() - 1)];
+            self.attempts += 1;
             if self.stop.sleep_until(Instant::now() + pause) {
                 return None;
             }
             match (self.reopen)() {
                 Ok(source) => return Some(source),
-                Err(error) => self.tell(|state| state.lost = Some(error.to_string())),
+                Err(error) => {
+                    log::debug!("{error}");
+                    self.tell(|state| state.lost = Some(error.to_string()));
+                }
             }
         }
-        None
     }
 }
 

@@ -13,6 +13,7 @@
 mod classify;
 mod feed;
 mod intake;
+mod latency;
 mod recognition;
 mod recognizer;
 mod run;
@@ -22,6 +23,7 @@ mod statistics;
 pub use classify::{Answer, Classifier, Windows};
 pub use feed::Opener;
 pub use intake::{Intake, Plane};
+pub use latency::{Latency, Share};
 pub use recognizer::{Recognizer, View};
 pub use run::{Limits, Pipeline, Summary};
 pub use statistics::{Percentiles, nearest_rank, resident_mib};

@@ -5,17 +5,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::feed::{Feed, Opener};
 use super::intake::Intake;
+use super::latency::{Latency, Stopwatch};
 use super::recognition::{Found, Recognition};
 use super::recognizer::{Recognizer, View};
 use super::slots::Bell;
-use super::statistics::Percentiles;
 use crate::Result;
 use crate::capture::Source;
 use crate::decision::Kind;
 use crate::display::{Display, Wish};
 use crate::events::{Context, EventWriter, SourceState};
 use crate::frame::Frame;
-use crate::overlay::{Activity, Latency, Overlay, Score, Status};
+use crate::overlay::{self, Activity, Overlay, Score, Status};
 use crate::stop::Stop;
 
 /// When to stop before the source does.
@@ -68,8 +68,8 @@ pub struct Summary {
     pub decisions: u64,
     /// Actions that were reported.
     pub actions: u64,
-    /// Capture to presented picture, p50 and p99 of the last frames, in milliseconds; none without real time.
-    pub latency_ms: Option<[f32; 2]>,
+    /// Capture to presented picture, over the last frames; none without real time.
+    pub latency: Option<Latency>,
 }
 
 impl Pipeline {
@@ -103,9 +103,10 @@ impl Pipeline {
             stop: self.stop,
             nominal_rate: info.frame_rate,
             rates: Rates::default(),
-            latency: Percentiles::default(),
+            stopwatch: Stopwatch::default(),
             shown_latency: None,
             shown: None,
+            size: (info.width, info.height),
             lost: None,
             first: None,
             last_sequence: None,
@@ -153,10 +154,12 @@ struct Run {
     stop: Stop,
     nominal_rate: f32,
     rates: Rates,
-    latency: Percentiles,
-    shown_latency: Option<Latency>,
+    stopwatch: Stopwatch,
+    shown_latency: Option<overlay::Latency>,
     /// The frame that is being shown, kept for the banner of a lost source.
     shown: Option<Frame>,
+    /// Width and height of the source's pictures.
+    size: (u32, u32),
     lost: Option<String>,
     first: Option<Duration>,
     last_sequence: Option<u64>,
@@ -197,9 +200,11 @@ impl Run {
     /// Takes what has arrived: recognition sees every frame, the display the newest. `false`: nothing has.
     fn take_frames(&mut self) -> Result<bool> {
         let mut newest: Option<Frame> = None;
+        let mut taken = Instant::now();
         while !self.limit_reached()
             && let Some(frame) = self.feed.frames.receive()
         {
+            taken = Instant::now();
             self.count(&frame);
             self.recognition.offer(&mut self.intake, &frame, &mut self.found)?;
             if let Some(older) = newest.replace(frame) {
@@ -213,9 +218,13 @@ impl Run {
         let Some(mut frame) = newest else { return Ok(false) };
         if self.display.shows() {
             self.compose(&mut frame);
+            let composed = Instant::now();
             self.display.present(&frame)?;
+            if self.realtime {
+                self.stopwatch.presented(&frame, taken, composed);
+            }
         }
-        self.measure(&frame);
+        self.measure();
         if let Some(before) = self.shown.replace(frame) {
             self.feed.frames.give_back(before);
         }
@@ -237,7 +246,7 @@ impl Run {
             || self.limits.duration.is_some_and(|d| self.first.is_some() && lasted >= d)
     }
 
-    fn measure(&mut self, frame: &Frame) {
+    fn measure(&mut self) {
         let view = self.recognition.view();
         self.summary.decisions = view.decisions;
         if !self.realtime {
@@ -246,9 +255,6 @@ impl Run {
             self.rates.decision_rate = view.decisions as f32 / lasted.as_secs_f32().max(1.0);
             return;
         }
-        if self.display.shows() {
-            self.latency.add(frame.captured.elapsed().as_secs_f32() * 1e3);
-        }
         let elapsed = self.rates.since.elapsed();
         if elapsed >= Duration::from_secs(1) {
             let rates = &mut self.rates;
@@ -256,10 +262,9 @@ impl Run {
             rates.decision_rate = (view.decisions - rates.decisions) as f32 / elapsed.as_secs_f32();
             (rates.frames, rates.decisions) = (self.summary.frames, view.decisions);
             rates.since = Instant::now();
-            self.summary.latency_ms = self.latency.at([0.5, 0.99]);
-            self.shown_latency = self.summary.latency_ms.map(|[p50, p99]| Latency {
-                p50: Duration::from_secs_f32(p50 / 1e3),
-                p99: Duration::from_secs_f32(p99 / 1e3),
+            self.shown_latency = self.stopwatch.read().map(|latency| {
+                let [p50, p99] = latency.total.map(|ms| Duration::from_secs_f32(ms / 1e3));
+                overlay::Latency { p50, p99 }
             });
         }
     }
@@ -341,13 +346,14 @@ impl Run {
             self.told = self.told.max(self.last_time);
             events.write_source(state, self.lost.as_deref(), self.told, wall)?;
         }
-        if self.lost.is_some()
-            && self.display.shows()
-            && let Some(mut frame) = self.shown.take()
-        {
+        if self.lost.is_some() && self.display.shows() {
+            let before = self.shown.take();
+            let is_slot = before.is_some();
+            // A camera that never delivered has no picture to write on.
+            let mut frame = before.unwrap_or_else(|| Frame::new(self.size.0, self.size.1));
             self.compose(&mut frame);
             self.display.present(&frame)?;
-            self.shown = Some(frame);
+            self.shown = is_slot.then_some(frame);
         }
         Ok(())
     }
@@ -359,9 +365,7 @@ impl Run {
         let shown = self.display.finish();
         let view = self.recognition.view();
         (self.summary.decisions, self.summary.repeated) = (view.decisions, view.repeated);
-        if self.realtime {
-            self.summary.latency_ms = self.latency.at([0.5, 0.99]);
-        }
+        self.summary.latency = self.stopwatch.read();
         recognised.and(written).and(shown)?;
         Ok(self.summary)
     }

@@ -109,9 +109,7 @@ fn plan(control: &Control, offers: &[Offer]) -> Result<Vec<(u32, i32)>, String> 
         }
         "exposure" => pair(V4L2_CID_EXPOSURE_AUTO, &[3, 0], &[1, 2], V4L2_CID_EXPOSURE),
         "focus" => pair(V4L2_CID_FOCUS_AUTO, &[1], &[0], V4L2_CID_FOCUS_ABSOLUTE),
-        "white_balance" => {
-            pair(V4L2_CID_AUTO_WHITE_BALANCE, &[1], &[0], V4L2_CID_WHITE_BALANCE_TEMPERATURE)
-        }
+        "white_balance" => pair(V4L2_CID_AUTO_WHITE_BALANCE, &[1], &[0], V4L2_CID_WHITE_BALANCE_TEMPERATURE),
         "power_line" => {
             let offer = find(V4L2_CID_POWER_LINE_FREQUENCY).ok_or_else(missing)?;
             let values = [("off", 0), ("50", 1), ("60", 2), ("auto", 3)];
@@ -199,10 +197,7 @@ mod tests {
     #[test]
     fn who_chooses_is_set_before_the_value() {
         assert_eq!(planned("exposure=auto").unwrap(), [(V4L2_CID_EXPOSURE_AUTO, 3)]);
-        assert_eq!(
-            planned("exposure=150").unwrap(),
-            [(V4L2_CID_EXPOSURE_AUTO, 1), (V4L2_CID_EXPOSURE_ABSOLUTE, 150)]
-        );
+        assert_eq!(planned("exposure=150").unwrap(), [(V4L2_CID_EXPOSURE_AUTO, 1), (V4L2_CID_EXPOSURE_ABSOLUTE, 150)]);
         assert_eq!(
             planned("white_balance=4000").unwrap(),
             [(V4L2_CID_AUTO_WHITE_BALANCE, 0), (V4L2_CID_WHITE_BALANCE_TEMPERATURE, 4000)]

@@ -10,9 +10,8 @@ use v4l::Device;
 use v4l::v4l_sys::{
     V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_MASK, V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC, V4L2_CTRL_FLAG_NEXT_CTRL,
     V4L2_EVENT_SOURCE_CHANGE, v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE as CAPTURE, v4l2_buffer, v4l2_capability,
-    v4l2_control, v4l2_event, v4l2_event_subscription, v4l2_field_V4L2_FIELD_ANY as ANY_FIELD, v4l2_format,
-    v4l2_fract, v4l2_memory_V4L2_MEMORY_MMAP as MMAP, v4l2_query_ext_ctrl, v4l2_querymenu, v4l2_requestbuffers,
-    v4l2_streamparm,
+    v4l2_control, v4l2_event, v4l2_event_subscription, v4l2_field_V4L2_FIELD_ANY as ANY_FIELD, v4l2_format, v4l2_fract,
+    v4l2_memory_V4L2_MEMORY_MMAP as MMAP, v4l2_query_ext_ctrl, v4l2_querymenu, v4l2_requestbuffers, v4l2_streamparm,
 };
 use v4l::v4l2::vidioc;
 
@@ -99,10 +98,8 @@ pub(super) fn interval(device: &Device) -> Option<(u32, u32)> {
 pub(super) fn set_interval(device: &Device, (numerator, denominator): (u32, u32)) -> io::Result<()> {
     let mut parameters: v4l2_streamparm = zeroed();
     parameters.type_ = CAPTURE;
-    parameters.parm.capture = v4l::v4l_sys::v4l2_captureparm {
-        timeperframe: v4l2_fract { numerator, denominator },
-        ..zeroed()
-    };
+    parameters.parm.capture =
+        v4l::v4l_sys::v4l2_captureparm { timeperframe: v4l2_fract { numerator, denominator }, ..zeroed() };
     // SAFETY: the structure of this call.
     unsafe { call(device, vidioc::VIDIOC_S_PARM, &mut parameters) }
 }

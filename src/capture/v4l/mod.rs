@@ -108,8 +108,7 @@ impl Camera {
         let stream = Stream::start(device).map_err(|e| failed("stream", &e))?;
         // Not before: v4l2loopback gives its old pictures the time at which buffers are asked for.
         let began = monotonic();
-        let info =
-            SourceInfo { name: what.into(), width: layout.width, height: layout.height, frame_rate, live: true };
+        let info = SourceInfo { name: what.into(), width: layout.width, height: layout.height, frame_rate, live: true };
         Ok(Self {
             info,
             stream,

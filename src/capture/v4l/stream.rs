@@ -103,9 +103,7 @@ impl Mapping {
         let place = libc::off_t::from(offset);
         let fd = device.handle().fd();
         // SAFETY: a new mapping at a place of the system's choice; it is unmapped in `drop` only.
-        let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, fd, place)
-        };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, fd, place) };
         match start {
             libc::MAP_FAILED => Err(io::Error::last_os_error()),
             start => Ok(Self { start: start.cast_const().cast(), length }),

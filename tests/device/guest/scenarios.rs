@@ -115,7 +115,7 @@ pub fn jpegs() -> Result<()> {
     let player = loopback::play(clip.clone(), JPEG_RATE)?;
     let began = Instant::now();
     let source = format!("v4l:?name={}&size=1280x720&format=MJPG", loopback::CARD);
-    let mut program = Program::start("jpegs", &source, &format!("{SCREEN}1280x800"), &[])?;
+    let mut program = Program::start("jpegs", &source, &format!("{SCREEN}1280x800"), &["-v"])?;
     program.expect("the first action", 0, START, |line| line.starts(None))?;
     for n in 0..2 {
         shot_of_an_action(&mut program, &format!("jpegs-{n}"), None)?;
