@@ -53,6 +53,9 @@ pub(super) struct Camera {
     stall: Duration,
     /// When the stream began, on the driver's clock: what is older was taken before.
     began: Duration,
+    /// Whether a picture has come. Of a driver without a clock the first one may be from before: v4l2loopback shows its
+    /// last one to whoever comes.
+    seen: bool,
     /// When the last usable picture came.
     last_picture: Instant,
     /// Why pictures since then were not usable.
@@ -105,9 +108,8 @@ impl Camera {
         let frame_rate = modes::rate(interval);
         tell(what, &layout, frame_rate, &wanted, size.is_some(), &choice);
         let stall = STALL.max(Duration::from_secs_f32((STALL_INTERVALS / frame_rate.max(0.01)).min(60.0)));
-        let stream = Stream::start(device).map_err(|e| failed("stream", &e))?;
-        // Not before: v4l2loopback gives its old pictures the time at which buffers are asked for.
         let began = monotonic();
+        let stream = Stream::start(device).map_err(|e| failed("stream", &e))?;
         let info = SourceInfo { name: what.into(), width: layout.width, height: layout.height, frame_rate, live: true };
         Ok(Self {
             info,
@@ -115,6 +117,7 @@ impl Camera {
             layout,
             stall,
             began,
+            seen: false,
             last_picture: Instant::now(),
             unusable: None,
             epoch: None,
@@ -174,16 +177,19 @@ impl Source for Camera {
                 Ready::Changed => return Err(self.lost("the signal's format has changed")),
                 Ready::Picture => {}
             }
-            let (layout, began) = (self.layout, self.began);
+            let (layout, began, seen) = (self.layout, self.began, self.seen);
             let look = |filled: &Filled, data: &[u8]| {
                 let usable = match filled {
                     Filled { damaged: true, .. } => Err("the driver says that it is damaged".to_string()),
                     Filled { taken: Some(taken), .. } if *taken < began => Err("it is from before".to_string()),
+                    Filled { taken: None, .. } if !seen => Err("it may be from before".to_string()),
                     _ => layout.decode(data, into),
                 };
                 (*filled, usable)
             };
-            match self.stream.newest(look) {
+            let newest = self.stream.newest(look);
+            self.seen |= matches!(newest, Ok(Some(_)));
+            match newest {
                 Err(e) => return Err(self.lost(words(&e))),
                 // Woken for nothing, as some drivers do, at once and again.
                 Ok(None) => std::thread::sleep(Duration::from_millis(1)),

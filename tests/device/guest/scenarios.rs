@@ -82,7 +82,8 @@ fn check_script(lines: &[Line]) -> Result<usize> {
 fn figures(name: &str, began: Instant, ended: &Ended) {
     let seconds = began.elapsed().as_secs_f64();
     let rate = ended.frames as f64 / seconds;
-    let summary = ended.log.lines().last().unwrap_or_default();
+    let summary: Vec<&str> =
+        ended.log.lines().filter(|line| line.contains(" frames, ") || line.contains("p99")).collect();
     result(&json!({"run": name, "seconds": seconds, "frames_a_second": rate, "summary": summary}));
 }
 
@@ -115,7 +116,7 @@ pub fn jpegs() -> Result<()> {
     let player = loopback::play(clip.clone(), JPEG_RATE)?;
     let began = Instant::now();
     let source = format!("v4l:?name={}&size=1280x720&format=MJPG", loopback::CARD);
-    let mut program = Program::start("jpegs", &source, &format!("{SCREEN}1280x800"), &["-v"])?;
+    let mut program = Program::start("jpegs", &source, &format!("{SCREEN}1280x800"), &[])?;
     program.expect("the first action", 0, START, |line| line.starts(None))?;
     for n in 0..2 {
         shot_of_an_action(&mut program, &format!("jpegs-{n}"), None)?;
@@ -130,6 +131,7 @@ pub fn jpegs() -> Result<()> {
     player.pause(false);
     let again = Instant::now();
     let (back, line) = program.expect("pictures again", lost, Duration::from_secs(8), |l| l.source("back"))?;
+    ensure!(line.at >= again, "the source is back before it has a picture: {}", line.event);
     let returned = line.at.saturating_duration_since(again);
     program.expect("an action after the pause", back, Duration::from_secs(8), |line| line.starts(None))?;
     result(&json!({"fault": "WriterPauses", "reported": reported.as_secs_f64(), "back": returned.as_secs_f64()}));
@@ -143,6 +145,7 @@ pub fn jpegs() -> Result<()> {
     let player = loopback::play(clip, JPEG_RATE)?;
     let again = Instant::now();
     let (back, line) = program.expect("another writer is seen", lost, Duration::from_secs(8), |l| l.source("back"))?;
+    ensure!(line.at >= again, "the source is back before it has a writer: {}", line.event);
     let returned = line.at.saturating_duration_since(again);
     program.expect("an action after the gap", back, Duration::from_secs(8), |line| line.starts(None))?;
     result(&json!({"fault": "WriterLeaves", "reported": reported.as_secs_f64(), "back": returned.as_secs_f64()}));

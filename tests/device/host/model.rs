@@ -12,6 +12,8 @@ use crate::shared::LEVELS;
 
 const FRAMES: usize = 4;
 const SIDE: usize = 16;
+/// Pictures a second. Few, as gaps of half a window begin it anew, and an emulated processor has many.
+const RATE: f32 = 5.0;
 /// How sure it is: at a level's own brightness its neighbours get a five-hundredth of its probability.
 const SHARPNESS: f32 = 150.0;
 
@@ -41,7 +43,7 @@ pub fn write(dir: &Path) {
             height: SIDE,
             width: SIDE,
             colour: Colour::Gray,
-            frame_rate: 10.0,
+            frame_rate: RATE,
             resize: Resize::Stretch,
             mean: vec![0.0],
             std: vec![1.0],
