@@ -3,7 +3,7 @@ SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test train bench lint format clippy docs licences edge clean
+.PHONY: help run test test-device fault-campaign train bench lint format clippy docs licences edge clean
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
@@ -11,7 +11,7 @@ TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/l
 HEADLESS = --display video:out/kinora.mp4 --events - --duration 20
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 run: ## install what is missing, build, and run kinora with ARGS
 	@.ci/setup run
@@ -29,6 +29,15 @@ test: ## install what is missing and run all tests, those of the trainer too
 	@.ci/setup test
 	$(TORCH) cargo test --features train $(ARGS)
 
+DEVICE = cargo test --features device-tests --test device --
+test-device: ## install what is missing and run the tests with virtual cameras and a virtual display
+	@.ci/setup device
+	$(DEVICE) --nocapture --test-threads 1 $(ARGS)
+
+fault-campaign: ## 100 faults of random kinds in one run; FAULTS=1000 for more, SEED=N for the same ones again
+	@.ci/setup device
+	$(DEVICE) --nocapture --ignored fault_campaign
+
 train: ## build train-export and run it with ARGS (none: its help)
 	@.ci/setup test
 	$(TORCH) cargo run --release --features train --bin train-export -- $(or $(ARGS),--help)
@@ -43,7 +52,7 @@ format: ## the format of the code
 	cargo fmt --check
 
 clippy: ## clippy, warnings are errors
-	$(TORCH) cargo clippy --all-targets --features train -- -D warnings
+	$(TORCH) cargo clippy --all-targets --features train,device-tests -- -D warnings
 
 docs: ## the documentation builds, and its links lead somewhere
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --lib --document-private-items

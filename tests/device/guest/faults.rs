@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::program::Program;
+use crate::program::{Line, Program};
 use crate::vivid;
 use crate::wait;
 
@@ -235,8 +235,10 @@ impl Rig {
         let what = format!("{fault:?}: the source is back");
         let (back, returned) =
             self.program.expect(&what, first, PATIENCE, |line| line.source("back") && line.at >= end)?;
+        // An action that was there before goes on if the loss was short: then it is its next line, of a picture after it.
         let (what, label) = (format!("{fault:?}: an action after it"), self.label);
-        let (_, start) = self.program.expect(&what, back, PATIENCE, |line| line.starts(Some(label)))?;
+        let seen = |line: &Line| line.text("label") == label && line.text("type") != "end" && line.time() > lost.time();
+        let (_, start) = self.program.expect(&what, back, PATIENCE, seen)?;
         Ok(Outcome {
             fault,
             reported: Some(lost.at.saturating_duration_since(begin).as_secs_f64()),

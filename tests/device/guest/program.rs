@@ -30,6 +30,11 @@ impl Line {
         self.event[name].as_str().unwrap_or_default()
     }
 
+    /// Its source time.
+    pub fn time(&self) -> f64 {
+        self.event["t"].as_f64().unwrap_or(-1.0)
+    }
+
     /// Whether it says that the source is in `state`.
     pub fn source(&self, state: &str) -> bool {
         self.text("type") == "source" && self.text("state") == state
