@@ -25,8 +25,9 @@ const AFTER: &str = "\
 Sources:  v4l:/dev/video0?size=1280x720&fps=30&format=MJPG (or v4l:?name=C920, v4l: for the first camera),
           gst:PIPELINE, nokhwa:0, file:CLIP.mp4 (or just the path), rtsp://HOST/PATH, images:DIR?fps=10,
           synthetic:SEED?size=640x480&fps=30
-Displays: window, video:OUT.mp4, png:DIR, none
-Keys in the window: Esc or q quits, f toggles full screen.
+Displays: window, kms:/dev/dri/card0?connector=HDMI-A-1&mode=1280x720@60 (a screen without a desktop, each part may be
+          left out), video:OUT.mp4, png:DIR, none
+Keys in the window and on the console: Esc or q quits; in the window f toggles full screen.
 
 Settings come from flags, then KINORA_... environment variables (KINORA_SOURCE, KINORA_FRAME_RATE, ...), then --config.
 Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 model, 4 source, 5 display, 6 output, 7 engine.";
@@ -81,12 +82,12 @@ pub struct RunArgs {
     /// Where pictures come from [default: the first camera, else synthetic:1, the built-in mannequin]
     #[arg(long, value_name = "URI", env = "KINORA_SOURCE")]
     pub source: Option<String>,
-    /// Where pictures go [default: window on a desktop, else none]
+    /// Where pictures go [default: window on a desktop, else kms on a free screen, else none]
     #[arg(long, value_name = "URI", env = "KINORA_DISPLAY")]
     pub display: Option<String>,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// File for events as JSON lines, - for the terminal [default: - unless the display is a window]
+    /// File for events as JSON lines, - for the terminal [default: - unless the display is a window or a screen]
     #[arg(long, value_name = "FILE", env = "KINORA_EVENTS")]
     pub events: Option<String>,
     /// Stop after so many frames

@@ -3,17 +3,25 @@
 //! | URI | what |
 //! |---|---|
 //! | `window` | a desktop window, X11 or Wayland |
+//! | `kms`, `kms:/dev/dri/card0?connector=HDMI-A-1&mode=1280x720@60` | a screen without a desktop (Linux); each part may be left out |
 //! | `video:OUT.mp4`, or just `OUT.mp4` | a video file, through the program `ffmpeg` |
 //! | `png:DIR` | a folder of numbered pictures |
 //! | `none` | nothing |
 
+#[cfg(target_os = "linux")]
+mod kms;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_kms.rs"]
+mod kms;
 mod none;
 mod png;
 mod scale;
 mod video;
 mod window;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+pub use kms::{devices, is_available};
 
 use crate::frame::Frame;
 use crate::{Error, ErrorKind, Result};
@@ -36,6 +44,32 @@ pub struct Format {
     pub height: u32,
     /// Pictures a second.
     pub frame_rate: f32,
+}
+
+/// A graphics card of this machine, as [`devices`] lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// Its device, what `kms:` is followed by.
+    pub path: PathBuf,
+    /// The name of its driver; empty when it cannot be opened.
+    pub driver: String,
+    /// Its plugs.
+    pub connectors: Vec<Connector>,
+    /// Why no pictures can be shown there now, in one line.
+    pub problem: Option<String>,
+}
+
+/// A plug of a [`Card`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connector {
+    /// Its name, such as `HDMI-A-1`.
+    pub name: String,
+    /// Whether a screen is plugged in.
+    pub connected: bool,
+    /// The mode that is used unless another is asked for, such as `1920x1080@60`; none without a screen.
+    pub preferred: Option<String>,
+    /// All modes of the screen, the best first.
+    pub modes: Vec<String>,
 }
 
 /// A place where pictures are shown or kept.
@@ -72,19 +106,20 @@ pub trait Display {
 }
 
 /// What a display URI may be; ends the messages about wrong ones.
-const EXISTING: &str = "use window, video:OUT.mp4, png:DIR or none";
+const EXISTING: &str = "use window, kms:/dev/dri/card0, video:OUT.mp4, png:DIR or none";
 
 /// Opens the display that `uri` names, for pictures of `format`.
 ///
 /// # Errors
-/// `Usage` when there is no such display or its URI is incomplete, `Display` when there is no desktop for a window,
-/// `Output` when a file or folder cannot be written or `ffmpeg` is missing.
+/// `Usage` when there is no such display or its URI is incomplete or asks for a connector or mode that does not exist,
+/// `Display` when there is no desktop for a window or no free card for KMS, `Output` when a file or folder cannot be written or `ffmpeg` is missing.
 pub fn open(uri: &str, format: Format) -> Result<Box<dyn Display>> {
     let usage = |what: &str| Error::new(ErrorKind::Usage, format_args!("display {uri:?}: {what}; {EXISTING}"));
     let scheme = uri.split_once(':').filter(|(s, _)| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric()));
     match scheme.unwrap_or((uri, "")) {
         ("none", "") => Ok(Box::new(none::Nothing)),
         ("window", "") => Ok(Box::new(window::DesktopWindow::open(format)?)),
+        ("kms", rest) => Ok(Box::new(kms::Kms::open(rest)?)),
         ("png", "") => Err(usage("no folder is named")),
         ("png", folder) => Ok(Box::new(png::Pictures::open(Path::new(folder))?)),
         ("video", "") => Err(usage("no file is named")),
@@ -92,6 +127,12 @@ pub fn open(uri: &str, format: Format) -> Result<Box<dyn Display>> {
         (path, "") if video::is_video(Path::new(path)) => Ok(Box::new(video::Video::open(Path::new(path), format)?)),
         _ => Err(usage("there is no such display")),
     }
+}
+
+/// The file that `uri` writes, if it is a video.
+pub fn file(uri: &str) -> Option<PathBuf> {
+    let path = uri.strip_prefix("video:").or_else(|| video::is_video(Path::new(uri)).then_some(uri))?;
+    Some(path.into())
 }
 
 #[cfg(test)]
@@ -110,12 +151,22 @@ mod tests {
 
     #[test]
     fn unknown_and_incomplete_uris_name_the_displays_that_exist() {
-        let wrong = ["", "kms:/dev/dri/card0", "kms:out.mp4", "screen", "png:", "video:", "none:x", "window:2", "dir/"];
+        let wrong = ["", "kmscube:", "screen", "png:", "video:", "none:x", "window:2", "dir/"];
         for uri in wrong {
             let error = refusal(uri);
             assert_eq!(error.kind(), ErrorKind::Usage, "{uri:?}: {error}");
             assert!(error.to_string().contains(EXISTING), "{uri:?}: {error}");
         }
+    }
+
+    /// No test opens a card that may be there: it could be the screen of whoever runs the tests.
+    #[test]
+    fn a_card_that_does_not_exist_is_a_display_error_and_a_wrong_option_one_of_usage() {
+        let missing = refusal("kms:/dev/dri/no-card?connector=HDMI-A-1&mode=1280x720@60");
+        assert_eq!(missing.kind(), ErrorKind::Display, "{missing}");
+        let wrong = refusal("kms:/dev/dri/no-card?mode=720p");
+        let expected = if cfg!(target_os = "linux") { ErrorKind::Usage } else { ErrorKind::Display };
+        assert_eq!(wrong.kind(), expected, "{wrong}");
     }
 
     #[test]
