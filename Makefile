@@ -7,7 +7,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
-# Without a desktop: 20 seconds of the mannequin into a video, with event lines on the terminal.
+# Without a desktop and a screen: 20 seconds of the mannequin into a video, with event lines on the terminal.
 HEADLESS = --display video:out/kinora.mp4 --events - --duration 20
 
 help: ## list the commands
@@ -19,8 +19,9 @@ run: ## install what is missing, build, and run kinora with ARGS
 ifneq ($(strip $(ARGS)),)
 	@cargo run --release --quiet -- $(ARGS)
 else
-	@if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; then exec cargo run --release --quiet; fi; \
-	mkdir -p out; rm -f out/kinora.mp4; echo "no desktop: kinora $(HEADLESS)" >&2; \
+	@if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ] || grep -qxs connected /sys/class/drm/*/status; then \
+	exec cargo run --release --quiet; fi; \
+	mkdir -p out; rm -f out/kinora.mp4; echo "no desktop and no screen: kinora $(HEADLESS)" >&2; \
 	cargo run --release --quiet -- $(HEADLESS); \
 	echo "video: $$PWD/out/kinora.mp4" >&2
 endif

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use kinora::capture::pixels::{Coding, Layout};
 use kinora::decision::Decision;
 use kinora::engine::{self, Options};
 use kinora::frame::Frame;
@@ -63,6 +64,24 @@ fn render(c: &mut Criterion) {
                 n += 1;
             });
         });
+    }
+}
+
+/// From what a camera delivers to RGB.
+fn convert(c: &mut Criterion) {
+    let mut group = c.benchmark_group("convert");
+    let (width, height) = (1280, 720);
+    let mut frame = pictures((width, height)).swap_remove(30);
+    let mut jpeg = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 85);
+    image::ImageEncoder::write_image(encoder, frame.data(), width, height, image::ExtendedColorType::Rgb8).unwrap();
+    let mut random = fastrand::Rng::with_seed(3);
+    for coding in Coding::OF_CAMERAS.into_iter().chain([Coding::I420]) {
+        let layout = Layout::new(coding, width, height);
+        let raw: Vec<u8> = (0..layout.bytes()).map(|_| random.u8(16..=235)).collect();
+        let data = if coding == Coding::Mjpg { &jpeg } else { &raw };
+        let id = format!("{coding} {width}x{height}");
+        group.bench_function(id, |b| b.iter(|| layout.decode(black_box(data), &mut frame).unwrap()));
     }
 }
 
@@ -121,6 +140,6 @@ fn pipeline(c: &mut Criterion) {
 criterion_group! {
     name = stages;
     config = Criterion::default().sample_size(20);
-    targets = prepare, render, overlay, engine, pipeline
+    targets = convert, prepare, render, overlay, engine, pipeline
 }
 criterion_main!(stages);

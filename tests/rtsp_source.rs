@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "common/mod.rs"]
+mod common;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -144,4 +147,49 @@ fn a_stream_that_breaks_off_or_falls_silent_is_lost() {
         assert!(message.starts_with("rtsp://***@127.0.0.1:") && message.contains(fragment), "{message}");
         assert_eq!(source.next_frame(&mut frame).unwrap(), Captured::End);
     }
+}
+
+/// What is looked for in an event line.
+#[derive(Debug, serde::Deserialize)]
+struct Line {
+    #[serde(rename = "type")]
+    kind: String,
+    state: Option<String>,
+    reason: Option<String>,
+    t: f64,
+    frame: Option<u64>,
+}
+
+#[test]
+fn the_program_reconnects_and_recognizes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    common::tiny(&model);
+    let mut kinora = Command::new(env!("CARGO_BIN_EXE_kinora"))
+        .args(["--display", "none", "--events", "-", "--duration", "60", "--source", &serve(Then::Close), "--model"])
+        .arg(&model)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map(Encoder)
+        .unwrap();
+    let lines = BufReader::new(kinora.0.stdout.take().unwrap()).lines();
+    let (mut seen, mut states) = (Vec::new(), Vec::new());
+    for line in lines {
+        let line: Line = serde_json::from_str(&line.unwrap()).unwrap();
+        if line.kind == "source" {
+            states.push(line.state.clone().unwrap());
+        }
+        // Lost and back, twice, and an action after each.
+        let again = states.len() == 4 && line.kind == "start";
+        seen.push(line);
+        if again {
+            break;
+        }
+    }
+    assert_eq!(states, ["lost", "back", "lost", "back"], "{seen:#?}");
+    let reason = seen.iter().find_map(|line| line.reason.clone()).unwrap();
+    assert!(reason.contains("the stream has ended") && !reason.contains("secret"), "{reason}");
+    assert!(seen.is_sorted_by(|a, b| a.t <= b.t), "{seen:#?}");
+    let frames: Vec<u64> = seen.iter().filter_map(|line| line.frame).collect();
+    assert!(frames.is_sorted(), "{frames:?}");
 }

@@ -8,7 +8,7 @@ mod gst;
 mod images;
 #[cfg(feature = "nokhwa")]
 mod nokhwa;
-mod pixels;
+pub mod pixels;
 mod probe;
 mod rate;
 pub mod synthetic;

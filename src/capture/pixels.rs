@@ -10,7 +10,7 @@ use crate::frame::Frame;
 
 /// How the pixels of a picture lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub enum Coding {
     /// Packed 4:2:2, `Y0 U Y1 V`.
     Yuyv,
     /// Packed 4:2:2, `U Y0 V Y1`.
@@ -27,10 +27,10 @@ pub(super) enum Coding {
 
 impl Coding {
     /// What a camera may deliver, the cheapest to convert first. Grey is last: it lacks the colours.
-    pub(super) const OF_CAMERAS: [Self; 5] = [Self::Yuyv, Self::Nv12, Self::Uyvy, Self::Mjpg, Self::Grey];
+    pub const OF_CAMERAS: [Self; 5] = [Self::Yuyv, Self::Nv12, Self::Uyvy, Self::Mjpg, Self::Grey];
 
     /// Its four-character code in V4L2.
-    pub(super) fn fourcc(self) -> [u8; 4] {
+    pub fn fourcc(self) -> [u8; 4] {
         *match self {
             Self::Yuyv => b"YUYV",
             Self::Uyvy => b"UYVY",
@@ -42,7 +42,7 @@ impl Coding {
     }
 
     /// The format of a four-character code. `JPEG` is what some drivers call `MJPG`.
-    pub(super) fn of_fourcc(code: [u8; 4]) -> Option<Self> {
+    pub fn of_fourcc(code: [u8; 4]) -> Option<Self> {
         if code == *b"JPEG" {
             return Some(Self::Mjpg);
         }
@@ -58,24 +58,24 @@ impl std::fmt::Display for Coding {
 
 /// A picture's size and form in memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Layout {
+pub struct Layout {
     /// How its pixels lie.
-    pub(super) coding: Coding,
+    pub coding: Coding,
     /// Width in pixels.
-    pub(super) width: u32,
+    pub width: u32,
     /// Height in pixels.
-    pub(super) height: u32,
+    pub height: u32,
     /// Bytes from one row to the next, of the first plane. Those of further planes follow from it.
-    pub(super) stride: u32,
+    pub stride: u32,
     /// The standard that its colours follow.
-    pub(super) matrix: YuvStandardMatrix,
+    pub matrix: YuvStandardMatrix,
     /// Whether brightness goes from 16 to 235 or from 0 to 255.
-    pub(super) range: YuvRange,
+    pub range: YuvRange,
 }
 
 impl Layout {
     /// A layout without padding, in the colours of most cameras (BT.601, limited range).
-    pub(super) fn new(coding: Coding, width: u32, height: u32) -> Self {
+    pub fn new(coding: Coding, width: u32, height: u32) -> Self {
         let mut layout =
             Self { coding, width, height, stride: 0, matrix: YuvStandardMatrix::Bt601, range: YuvRange::Limited };
         layout.stride = layout.row_bytes();
@@ -83,7 +83,7 @@ impl Layout {
     }
 
     /// Bytes of a row of the first plane without padding.
-    pub(super) fn row_bytes(&self) -> u32 {
+    pub fn row_bytes(&self) -> u32 {
         match self.coding {
             Coding::Yuyv | Coding::Uyvy => self.width.div_ceil(2) * 4,
             Coding::Nv12 | Coding::I420 | Coding::Grey => self.width,
@@ -92,7 +92,7 @@ impl Layout {
     }
 
     /// Bytes of a whole picture; 0 for JPEG, whose pictures differ.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let (stride, height) = (self.stride as usize, self.height as usize);
         match self.coding {
             Coding::Yuyv | Coding::Uyvy | Coding::Grey => stride * height,
@@ -114,7 +114,7 @@ impl Layout {
     ///
     /// # Errors
     /// Why `data` is not such a picture; the content of `into` is unspecified then.
-    pub(super) fn decode(&self, data: &[u8], into: &mut Frame) -> Result<(), String> {
+    pub fn decode(&self, data: &[u8], into: &mut Frame) -> Result<(), String> {
         into.resize(self.width, self.height);
         if self.coding == Coding::Mjpg {
             return self.decode_jpeg(data, into);

@@ -82,12 +82,12 @@ pub struct RunArgs {
     /// Where pictures come from [default: the first camera, else synthetic:1, the built-in mannequin]
     #[arg(long, value_name = "URI", env = "KINORA_SOURCE")]
     pub source: Option<String>,
-    /// Where pictures go [default: window on a desktop, else none]
+    /// Where pictures go [default: window on a desktop, else kms on a free screen, else none]
     #[arg(long, value_name = "URI", env = "KINORA_DISPLAY")]
     pub display: Option<String>,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// File for events as JSON lines, - for the terminal [default: - unless the display is a window]
+    /// File for events as JSON lines, - for the terminal [default: - unless the display is a window or a screen]
     #[arg(long, value_name = "FILE", env = "KINORA_EVENTS")]
     pub events: Option<String>,
     /// Stop after so many frames

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use clap::ValueEnum;
 use kinora::capture::{self, CameraInfo, ControlState};
+use kinora::display::{self, Card};
 use kinora::engine::Choice;
 
 /// All of it, as text.
@@ -16,6 +17,15 @@ pub fn describe() -> String {
     for camera in &cameras {
         describe_camera(&mut out, camera);
     }
+    out += "Displays\n";
+    let cards = display::devices();
+    if cards.is_empty() {
+        out += "  no screen without a desktop (no /dev/dri/card*)\n";
+    }
+    for card in &cards {
+        describe_card(&mut out, card);
+    }
+    out += "  window (X11 or Wayland), video:OUT.mp4, png:DIR, none\n";
     out += "Engines\n";
     for engine in Choice::value_variants() {
         let value = engine.to_possible_value();
@@ -42,6 +52,19 @@ fn describe_camera(out: &mut String, camera: &CameraInfo) {
     }
     for control in &camera.controls {
         put(out, format_args!("    --control {}\n", describe_control(control)));
+    }
+}
+
+fn describe_card(out: &mut String, card: &Card) {
+    let problem = card.problem.as_ref().map_or(String::new(), |problem| format!("  not now: {problem}"));
+    put(out, format_args!("  kms:{}  {}{problem}\n", card.path.display(), card.driver));
+    for connector in &card.connectors {
+        let state = match (&connector.preferred, connector.connected) {
+            (Some(mode), _) => format!("{mode} of {}", connector.modes.join(", ")),
+            (None, true) => "a screen without modes".to_string(),
+            (None, false) => "no screen".to_string(),
+        };
+        put(out, format_args!("    connector={}: {state}\n", connector.name));
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use kinora::capture::{self, Options, Place, Source, Transform};
 use kinora::decision::{Decision, Settings};
-use kinora::display::{self, Format};
+use kinora::display::{self, Display, Format};
 use kinora::engine;
 use kinora::events::EventWriter;
 use kinora::model::Bundle;
@@ -54,8 +54,10 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
     };
     let info = source.info().clone();
     let format = Format { width: info.width, height: info.height, frame_rate: info.frame_rate };
-    let uri = args.display.clone().unwrap_or_else(|| default_display().into());
-    let display = display::open(&uri, format)?;
+    let (uri, display) = match &args.display {
+        Some(uri) => (uri.as_str(), display::open(uri, format)?),
+        None => default_display(format)?,
+    };
     if info.frame_rate * (manifest.input.frames as f32 / 2.0).max(1.0) < manifest.input.frame_rate {
         log::warn!(
             "{}: {} pictures a second are too few for this model: its window never fills",
@@ -65,7 +67,8 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
     }
     let events = match args.events {
         Some(target) => Some(EventWriter::open(&target)?),
-        None if quiet || uri == "window" => None,
+        // On a console without a desktop the lines would be drawn over by the picture.
+        None if quiet || uri == "window" || uri.starts_with("kms") => None,
         None => Some(EventWriter::open("-")?),
     };
     log::info!(
@@ -123,7 +126,7 @@ fn decision_settings(args: &RunArgs, overrides: &config::Decision, bundle: &Bund
 /// Refuses to write a video or events over the file that is watched, or both to one file.
 fn refuse_overwriting(args: &RunArgs) -> Result<(), Error> {
     let source = args.source.as_deref().and_then(capture::file);
-    let video = args.display.as_deref().map(|uri| PathBuf::from(uri.strip_prefix("video:").unwrap_or(uri)));
+    let video = args.display.as_deref().and_then(display::file);
     let events = args.events.as_deref().filter(|target| *target != "-").map(PathBuf::from);
     let same = |a: &Option<PathBuf>, b: &Option<PathBuf>| match (a, b) {
         (Some(a), Some(b)) => {
@@ -154,10 +157,19 @@ fn seconds(seconds: f64) -> Result<Duration, Error> {
         .map_err(|_| Error::new(ErrorKind::Usage, format_args!("--duration {seconds}: seconds from 0 up are wanted")))
 }
 
-/// A window where there is a desktop, else the terminal's event lines alone.
-fn default_display() -> &'static str {
+/// A window where there is a desktop, else a screen that is free, else the terminal's event lines alone.
+fn default_display(format: Format) -> Result<(&'static str, Box<dyn Display>), Error> {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if cfg!(not(target_os = "linux")) || set("WAYLAND_DISPLAY") || set("DISPLAY") { "window" } else { "none" }
+    if cfg!(not(target_os = "linux")) || set("WAYLAND_DISPLAY") || set("DISPLAY") {
+        return Ok(("window", display::open("window", format)?));
+    }
+    if display::is_available() {
+        match display::open("kms", format) {
+            Ok(display) => return Ok(("kms", display)),
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+    Ok(("none", display::open("none", format)?))
 }
 
 /// The source, opened, and what opens it again.

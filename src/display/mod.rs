@@ -129,6 +129,12 @@ pub fn open(uri: &str, format: Format) -> Result<Box<dyn Display>> {
     }
 }
 
+/// The file that `uri` writes, if it is a video.
+pub fn file(uri: &str) -> Option<PathBuf> {
+    let path = uri.strip_prefix("video:").or_else(|| video::is_video(Path::new(uri)).then_some(uri))?;
+    Some(path.into())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -22,10 +22,21 @@ const BACK_OFF: [Duration; 3] = [Duration::from_millis(250), Duration::from_mill
 /// A source this late is not caught up with by showing frames faster, but shown later from then on.
 const LATE: Duration = Duration::from_millis(200);
 
+/// Whether the source is there.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// How often it was lost.
+    pub count: u64,
+    /// Why it is lost at present, or was last.
+    pub reason: String,
+    /// Whether it is lost at present.
+    pub present: bool,
+}
+
 /// What the capture thread tells besides frames.
 #[derive(Debug, Default)]
 struct State {
-    lost: Option<String>,
+    loss: Loss,
     failed: Option<Error>,
 }
 
@@ -55,9 +66,9 @@ impl Feed {
         Ok(Self { frames, state, stop, thread: Some(thread) })
     }
 
-    /// Why the source is lost at present, if it is.
-    pub fn lost(&self) -> Option<String> {
-        self.lock().lost.clone()
+    /// Whether the source is lost; a loss that is over already still counts.
+    pub fn loss(&self) -> Loss {
+        self.lock().loss.clone()
     }
 
     /// The error that ended the source, once. To be asked when the frames are [closed](Receiver::closed).
@@ -106,7 +117,10 @@ impl Worker {
                     // One that opens again and again without a frame was told once.
                     let level = if self.attempts == 0 { log::Level::Warn } else { log::Level::Debug };
                     log::log!(level, "{error}; reopening");
-                    self.tell(|state| state.lost = Some(error.to_string()));
+                    self.tell(|state| {
+                        state.loss.count += u64::from(!state.loss.present);
+                        (state.loss.reason, state.loss.present) = (error.to_string(), true);
+                    });
                 }
                 Err(error) => return self.tell(|state| state.failed = Some(error)),
             }
@@ -150,7 +164,7 @@ impl Worker {
             // A source is back when it delivers, not when it can be opened.
             if std::mem::take(&mut self.attempts) > 0 {
                 log::info!("{}: back", source.info().name);
-                self.tell(|state| state.lost = None);
+                self.tell(|state| state.loss.present = false);
             }
             if let Some(slot) = self.free_slot() {
                 self.sender.send(std::mem::replace(&mut frame, slot));
@@ -184,7 +198,7 @@ impl Worker {
                 Ok(source) => return Some(source),
                 Err(error) => {
                     log::debug!("{error}");
-                    self.tell(|state| state.lost = Some(error.to_string()));
+                    self.tell(|state| state.loss.reason = error.to_string());
                 }
             }
         }
@@ -275,7 +289,7 @@ mod tests {
         let mut was_lost = false;
         loop {
             let closed = feed.frames.closed();
-            was_lost |= feed.lost().is_some();
+            was_lost |= feed.loss().count > 0;
             match feed.frames.receive() {
                 Some(frame) => {
                     frames.push((frame.sequence, frame.timestamp, frame.data()[0]));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::intake::{Intake, Plane};
 use super::recognizer::{Recognizer, View};
 use super::slots::{Bell, Receiver, Sender, ring};
-use crate::decision::{Decision, Event};
+use crate::decision::Event;
 use crate::frame::Frame;
 use crate::{Error, ErrorKind, Result};
 
@@ -28,6 +28,17 @@ struct Shared {
     view: View,
     found: Vec<Found>,
     failed: Option<Error>,
+    interrupt: Interrupt,
+}
+
+/// A request to end what runs because the source is lost.
+#[derive(Default, Clone, Copy, PartialEq)]
+enum Interrupt {
+    #[default]
+    None,
+    /// At this source time.
+    Wanted(Duration),
+    Done,
 }
 
 /// Recognition, on the main thread or beside it.
@@ -48,6 +59,8 @@ pub enum Recognition {
 /// The main thread's end of the recognition thread. Dropping it stops the thread.
 pub struct Beside {
     planes: Option<Sender<Plane>>,
+    /// Wakes the thread.
+    bell: Arc<Bell>,
     shared: Arc<Mutex<Shared>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -67,12 +80,12 @@ impl Recognition {
         let bell = Arc::new(Bell::default());
         let (planes, receiver) = ring((0..recognizer.frames() + 2).map(|_| intake.plane()).collect(), bell.clone());
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let worker = Worker { recognizer, planes: receiver, bell, ready, shared: shared.clone() };
+        let worker = Worker { recognizer, planes: receiver, bell: bell.clone(), ready, shared: shared.clone() };
         let thread = std::thread::Builder::new()
             .name("recognition".into())
             .spawn(move || worker.run())
             .map_err(|e| Error::new(ErrorKind::Internal, format_args!("starting the recognition thread: {e}")))?;
-        Ok(Self::Beside(Beside { planes: Some(planes), shared, thread: Some(thread) }))
+        Ok(Self::Beside(Beside { planes: Some(planes), bell, shared, thread: Some(thread) }))
     }
 
     /// Shows `frame` to recognition; appends what was found, by this frame or earlier ones, to `found`.
@@ -115,6 +128,22 @@ impl Recognition {
         }
     }
 
+    /// Ends what runs at source time `t`, because the source is lost. `false`: a decision is still being made; ask again.
+    /// What comes after `true` belongs to what the source delivers when it is back.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn interrupt(&mut self, t: Duration, found: &mut Vec<Found>) -> Result<bool> {
+        match self {
+            Self::Inline { recognizer, plane, events } => {
+                recognizer.interrupt(t, events);
+                found.extend(events.drain(..).map(|event| Found { event, frame: plane.sequence, latency: None }));
+                Ok(true)
+            }
+            Self::Beside(beside) => beside.interrupt(t, found),
+        }
+    }
+
     /// Ends what runs and the thread.
     ///
     /// # Errors
@@ -152,6 +181,27 @@ impl Beside {
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn interrupt(&mut self, t: Duration, found: &mut Vec<Found>) -> Result<bool> {
+        self.collect(found)?;
+        if self.thread.is_none() {
+            return Ok(true);
+        }
+        let mut shared = self.lock();
+        match shared.interrupt {
+            Interrupt::None => {
+                shared.interrupt = Interrupt::Wanted(t);
+                self.bell.ring();
+                Ok(false)
+            }
+            Interrupt::Wanted(_) => Ok(false),
+            Interrupt::Done => {
+                shared.interrupt = Interrupt::None;
+                found.append(&mut shared.found);
+                Ok(true)
+            }
+        }
     }
 
     fn collect(&mut self, found: &mut Vec<Found>) -> Result<()> {
@@ -216,20 +266,21 @@ impl Worker {
                 }
                 self.note_overload();
                 self.publish(&mut events, newest.map(|(frame, captured)| (frame, Some(captured))));
-            } else {
+            } else if !self.interrupted(&mut events, newest.map(|(frame, _)| frame)) {
                 self.bell.wait(Duration::from_millis(200));
-                self.end_in_silence(&mut events, newest);
             }
         }
     }
 
-    /// Ends what runs when no plane has come for long: the source is lost, perhaps for hours.
-    fn end_in_silence(&mut self, events: &mut Vec<Event>, newest: Option<(u64, Instant)>) {
-        let Some((frame, captured)) = newest else { return };
-        if self.recognizer.is_active() && captured.elapsed() > Decision::LONGEST_STEP {
-            self.recognizer.finish(events);
-            self.publish(events, Some((frame, None)));
-        }
+    /// Ends what runs if that is wanted.
+    fn interrupted(&mut self, events: &mut Vec<Event>, frame: Option<u64>) -> bool {
+        let wanted = self.shared.lock().unwrap_or_else(PoisonError::into_inner).interrupt;
+        let Interrupt::Wanted(t) = wanted else { return false };
+        self.recognizer.interrupt(t, events);
+        self.publish(events, frame.map(|frame| (frame, None)));
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).interrupt = Interrupt::Done;
+        self.ready.ring();
+        true
     }
 
     fn note_overload(&mut self) {

@@ -116,7 +116,13 @@ impl Recognizer {
         (std::mem::replace(&mut self.hop, hop) != hop).then_some(hop)
     }
 
-    /// Ends what runs: the source is over or lost.
+    /// Ends what runs at time `t`: the source is lost.
+    pub fn interrupt(&mut self, t: Duration, events: &mut Vec<Event>) {
+        self.last = self.last.max(t);
+        self.finish(events);
+    }
+
+    /// Ends what runs: the source is over.
     pub fn finish(&mut self, events: &mut Vec<Event>) {
         self.decision.finish(self.last, events);
         self.window.reset();
@@ -130,11 +136,6 @@ impl Recognizer {
     /// Planes in a window.
     pub fn frames(&self) -> usize {
         self.window.frames()
-    }
-
-    /// Whether an action runs.
-    pub fn is_active(&self) -> bool {
-        !self.decision.active().is_empty()
     }
 
     /// The hop that was asked for.

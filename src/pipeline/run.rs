@@ -108,10 +108,10 @@ impl Pipeline {
             shown: None,
             size: (info.width, info.height),
             lost: None,
+            losses: 0,
             first: None,
             last_sequence: None,
             last_time: Duration::ZERO,
-            told: Duration::ZERO,
             found: Vec::with_capacity(16),
             summary: Summary::default(),
         };
@@ -160,13 +160,13 @@ struct Run {
     shown: Option<Frame>,
     /// Width and height of the source's pictures.
     size: (u32, u32),
+    /// Why the source is lost, if it is and that was reported.
     lost: Option<String>,
+    /// Losses that were reported.
+    losses: u64,
     first: Option<Duration>,
     last_sequence: Option<u64>,
     last_time: Duration,
-    /// The latest time that an event line has. Lines tell their times in order, though recognition is behind the newest
-    /// frame, whose time a lost source is reported with.
-    told: Duration,
     found: Vec<Found>,
     summary: Summary,
 }
@@ -318,9 +318,7 @@ impl Run {
 
     fn write_events(&mut self) -> Result<()> {
         let wall = self.realtime.then(SystemTime::now);
-        for Found { mut event, frame, latency } in self.found.drain(..) {
-            self.told = self.told.max(event.t);
-            event.t = self.told;
+        for Found { event, frame, latency } in self.found.drain(..) {
             let label = self.labels.get(event.label).map_or("?", String::as_str);
             if event.kind == Kind::Start {
                 self.summary.actions += 1;
@@ -334,27 +332,45 @@ impl Run {
 
     /// Reports a source that went away or came back: event line, and the banner on the last picture.
     fn follow_source(&mut self) -> Result<()> {
-        let lost = self.feed.lost();
-        if lost == self.lost {
+        let loss = self.feed.loss();
+        let wall = self.realtime.then(SystemTime::now);
+        if loss.count > self.losses {
+            // What was seen until then is written first, so that times in the event file never go back.
+            if !self.recognition.interrupt(self.last_time, &mut self.found)? {
+                return Ok(());
+            }
+            self.write_events()?;
+            self.intake.reset();
+            if let Some(events) = &mut self.events {
+                events.write_source(SourceState::Lost, Some(&loss.reason), self.last_time, wall)?;
+            }
+            self.losses = loss.count;
+            self.show_loss(loss.reason)?;
+        } else if loss.present && self.lost.as_ref() != Some(&loss.reason) {
+            self.show_loss(loss.reason)?;
+        }
+        if !loss.present
+            && self.lost.take().is_some()
+            && let Some(events) = &mut self.events
+        {
+            events.write_source(SourceState::Back, None, self.last_time, wall)?;
+        }
+        Ok(())
+    }
+
+    /// Says on the last picture why there is no other.
+    fn show_loss(&mut self, reason: String) -> Result<()> {
+        self.lost = Some(reason);
+        if !self.display.shows() {
             return Ok(());
         }
-        let changed = lost.is_some() != self.lost.is_some();
-        self.lost = lost;
-        if changed && let Some(events) = &mut self.events {
-            let state = if self.lost.is_some() { SourceState::Lost } else { SourceState::Back };
-            let wall = self.realtime.then(SystemTime::now);
-            self.told = self.told.max(self.last_time);
-            events.write_source(state, self.lost.as_deref(), self.told, wall)?;
-        }
-        if self.lost.is_some() && self.display.shows() {
-            let before = self.shown.take();
-            let is_slot = before.is_some();
-            // A camera that never delivered has no picture to write on.
-            let mut frame = before.unwrap_or_else(|| Frame::new(self.size.0, self.size.1));
-            self.compose(&mut frame);
-            self.display.present(&frame)?;
-            self.shown = is_slot.then_some(frame);
-        }
+        let before = self.shown.take();
+        let is_slot = before.is_some();
+        // A camera that never delivered has no picture to write on.
+        let mut frame = before.unwrap_or_else(|| Frame::new(self.size.0, self.size.1));
+        self.compose(&mut frame);
+        self.display.present(&frame)?;
+        self.shown = is_slot.then_some(frame);
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 mod card;
 mod choice;
 mod console;
+mod plugs;
 mod screen;
 
 use std::io;
@@ -29,6 +30,7 @@ use crate::{Error, ErrorKind, Result};
 use card::{Card, Connector, INSTEAD, error, held};
 use choice::Wanted;
 use console::{Console, Told};
+use plugs::Plugs;
 use screen::{Meaning, Screen};
 
 /// How often plugs are looked at.
@@ -39,6 +41,7 @@ pub struct Kms {
     name: String,
     card: Card,
     wanted: Wanted,
+    plugs: Plugs,
     console: Option<Console>,
     /// What the CRTCs that we use showed before.
     before: Vec<Before>,
@@ -73,6 +76,7 @@ impl Kms {
             name: format!("kms:{}", card.path()),
             card,
             wanted,
+            plugs: Plugs::listen(),
             console: None,
             before: Vec::new(),
             screen: None,
@@ -179,8 +183,9 @@ impl Kms {
             return Ok(());
         }
         let mut done = Ok(());
-        if Instant::now() >= self.next_look {
-            done = self.look();
+        let changed = self.plugs.changed();
+        if changed || Instant::now() >= self.next_look {
+            done = self.look(changed);
             self.next_look = Instant::now() + LOOK;
         }
         if done.is_ok() {
@@ -197,15 +202,25 @@ impl Kms {
         Ok(())
     }
 
-    /// Notices a screen that went or came.
-    fn look(&mut self) -> io::Result<()> {
-        if let Some(screen) = &self.screen {
-            // What the kernel knows already: probing may take tens of milliseconds, and a picture is being shown.
-            match self.card.get_connector(screen.connector, false) {
-                Ok(info) if info.state() != connector::State::Disconnected => return Ok(()),
+    /// Notices a screen that went or came. `changed`: the kernel says that something did.
+    fn look(&mut self, changed: bool) -> io::Result<()> {
+        if let Some(screen) = &mut self.screen {
+            // Without a reason, only what the kernel knows already: probing may take tens of milliseconds, and a picture
+            // is being shown. That is enough for drivers that look after their connectors themselves.
+            match self.card.get_connector(screen.connector, changed) {
+                Ok(info) if info.state() != connector::State::Disconnected => {
+                    if !changed {
+                        return Ok(());
+                    }
+                    if info.modes().contains(&screen.mode) {
+                        // It may have been away for a moment and be dark. Where nothing has changed, nothing flickers.
+                        return screen.set_again(&self.card);
+                    }
+                }
                 Err(e) if e.raw_os_error() != Some(libc::ENOENT) => return Err(e),
-                _ => self.darken(),
+                _ => {}
             }
+            self.darken();
         }
         if !self.card.is_master() && self.card.acquire_master_lock().is_err() {
             self.wait_for("another program holds the display; waiting for it to end".into());

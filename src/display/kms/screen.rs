@@ -30,8 +30,8 @@ pub struct Screen {
     /// The connector's name, and the mode in words.
     pub name: String,
     pub size: (u32, u32),
+    pub mode: Mode,
     crtc: crtc::Handle,
-    mode: Mode,
     refresh: Duration,
     buffers: [Buffer; 2],
     shown: usize,
@@ -156,6 +156,14 @@ impl Screen {
         Ok(self.pending.is_none())
     }
 
+    /// Sets the mode again, with the picture that is shown.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn set_again(&mut self, card: &Card) -> io::Result<()> {
+        self.set(card, self.shown)
+    }
+
     fn note_events(&mut self, card: &Card) -> io::Result<()> {
         let events = match card.receive_events() {
             Ok(events) => events,
@@ -188,7 +196,8 @@ impl Screen {
             let _ = card.dirty_framebuffer(id, &[]);
         }
         (self.shown, self.pending) = (buffer, None);
-        Ok(())
+        // The kernel has finished a flip that was under way; its event must not count for the next one.
+        self.note_events(card)
     }
 }
 
