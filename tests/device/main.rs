@@ -137,6 +137,43 @@ fn faults_are_reported_and_recovered_from() {
     assert_eq!(screen::label(&picture, &labels()), Some(label));
 }
 
+/// Without `--source` and `--display` the first camera and a free screen are taken; the picture fills that screen.
+#[test]
+fn the_first_camera_and_a_free_screen_are_taken_by_default() {
+    let outcome = vm::boot("defaults", "", folder(), PATIENCE);
+    let picture = outcome.shot("defaults");
+    let (width, height) = picture.dimensions();
+    assert_eq!(picture.get_pixel(width / 2, height / 2).0, [255; 3], "the camera is all white");
+}
+
+/// However a camera codes its colours, the same ones are seen.
+#[test]
+fn colours_are_right_in_every_coding() {
+    const BARS: [[u8; 3]; 8] = [
+        [255, 255, 255],
+        [255, 255, 0],
+        [0, 255, 255],
+        [0, 255, 0],
+        [255, 0, 255],
+        [255, 0, 0],
+        [0, 0, 255],
+        [0, 0, 0],
+    ];
+    let outcome = vm::boot("colours", "", folder(), PATIENCE);
+    let mut wrong = Vec::new();
+    for bars in outcome.with("bars") {
+        let name = bars["bars"].as_str().unwrap();
+        let picture = outcome.shot(name);
+        for (n, wanted) in BARS.iter().enumerate() {
+            let shown = picture.get_pixel(40 + 80 * n as u32, 240).0;
+            if shown.iter().zip(wanted).any(|(a, b)| a.abs_diff(*b) > 3) {
+                wrong.push(format!("{name}: bar {n} is {shown:?} instead of {wanted:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn lost_and_damaged_pictures_are_counted() {
     vm::boot("losses", "", folder(), PATIENCE);

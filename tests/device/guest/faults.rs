@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::program::{Line, Program};
-use crate::vivid;
 use crate::wait;
+use crate::{loopback, vivid};
 
 /// How soon a loss must be reported, and how soon after its end it must be over.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -26,6 +26,8 @@ pub enum Fault {
     Bounce,
     /// It comes back under another number.
     Renumber,
+    /// It comes back under another number, as something else has its own. Once only.
+    Displaced,
     /// The driver says that it is gone, while its node stays.
     Disconnect,
     /// The stream breaks for good.
@@ -49,7 +51,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
+    /// All that can happen again and again.
     pub const ALL: [Fault; 13] = [
         Fault::Unplug,
         Fault::Bounce,
@@ -78,7 +80,7 @@ impl Fault {
             Self::Stall => (3.2, 5.0),
             Self::Pause => (0.5, 1.3),
             Self::Missing => (1.0, 3.0),
-            Self::Renumber | Self::Bounce => (0.1, 1.5),
+            Self::Renumber | Self::Displaced | Self::Bounce => (0.1, 1.5),
             _ => (0.0, 0.0),
         };
         Duration::from_secs_f64(shortest + share * (longest - shortest))
@@ -123,11 +125,11 @@ fn pattern(label: &str) -> &'static str {
 }
 
 impl Rig {
-    /// Loads the camera as `/dev/videoNUMBER` and starts `kinora` on `source`.
-    pub fn start(name: &str, number: u32, source: &str, display: &str) -> Result<Self> {
+    /// Loads the camera as `/dev/videoNUMBER` and starts `kinora` on `source` and `display` with `flags`.
+    pub fn start(name: &str, number: u32, source: &str, display: &str, flags: &[&str]) -> Result<Self> {
         vivid::load_webcam(number)?;
         vivid::show(pattern("white"))?;
-        let mut program = Program::start(name, source, display, &[])?;
+        let mut program = Program::start(name, source, display, flags)?;
         program.expect("the first action", 0, Duration::from_secs(30), |line| line.starts(Some("white")))?;
         Ok(Self { program, number, label: "white" })
     }
@@ -168,6 +170,12 @@ impl Rig {
                 self.change_picture();
                 vivid::load_webcam(self.number)?;
                 vivid::show(pattern(self.label))?;
+            }
+            Fault::Displaced => {
+                vivid::unplug()?;
+                std::thread::sleep(length);
+                loopback::load(self.number)?;
+                self.plug()?;
             }
             Fault::Disconnect => vivid::set("Disconnect", 1)?,
             Fault::Broken => vivid::set("Inject Fatal Streaming Error", 1)?,

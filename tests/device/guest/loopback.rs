@@ -1,6 +1,6 @@
 //! The virtual camera for what vivid cannot make, JPEGs: v4l2loopback, which shows what a program writes into it.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -14,18 +14,23 @@ use crate::wait;
 
 /// What the camera calls itself.
 pub const CARD: &str = "JPEG camera";
-/// Its node.
-pub const NODE: &str = "/dev/video9";
+/// The number of its node that [`play`] wants.
+pub const NUMBER: u32 = 9;
 
-/// Loads it.
-pub fn load() -> Result<()> {
-    modules::load("v4l2loopback", &format!("video_nr=9 card_label=\"{CARD}\" exclusive_caps=1 max_buffers=4"))?;
-    wait(Duration::from_secs(3), || Path::new(NODE).exists().then_some(())).context("no loopback node")
+fn node(number: u32) -> PathBuf {
+    PathBuf::from(format!("/dev/video{number}"))
+}
+
+/// Loads it as `/dev/videoNUMBER`.
+pub fn load(number: u32) -> Result<()> {
+    let parameters = format!("video_nr={number} card_label=\"{CARD}\" exclusive_caps=1 max_buffers=4");
+    modules::load("v4l2loopback", &parameters)?;
+    wait(Duration::from_secs(3), || node(number).exists().then_some(())).context("no loopback node")
 }
 
 /// Plays `clip`, JPEGs of 1280x720, over and over, `rate` pictures a second. The camera is one as long as this lasts.
 pub fn play(clip: Vec<Vec<u8>>, rate: f64) -> Result<Pump> {
-    let device = v4l2::open(Path::new(NODE))?;
+    let device = v4l2::open(&node(NUMBER))?;
     let mut format = Output::format(&device)?;
     (format.width, format.height, format.fourcc) = (1280, 720, FourCC::new(b"MJPG"));
     format.size = 1280 * 720 * 2;

@@ -46,6 +46,8 @@ fn run() -> Result<()> {
         "jpegs" => scenarios::jpegs(),
         "faults" => scenarios::faults(),
         "losses" => scenarios::losses(),
+        "defaults" => scenarios::defaults(),
+        "colours" => scenarios::colours(),
         "campaign" => scenarios::campaign(parameter("seed")?.parse()?, parameter("count")?.parse()?),
         other => bail!("there is no scenario {other}"),
     }

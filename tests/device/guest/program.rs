@@ -79,10 +79,14 @@ fn log_file(name: &str) -> String {
 impl Program {
     /// Starts `kinora run` on `source` and `display` with more `flags`; `name` is that of its files.
     pub fn start(name: &str, source: &str, display: &str, flags: &[&str]) -> Result<Self> {
+        Self::start_with(name, &[&["--source", source, "--display", display], flags].concat())
+    }
+
+    /// As [`Self::start`], with nothing named but what is in `flags`.
+    pub fn start_with(name: &str, flags: &[&str]) -> Result<Self> {
         let _ = fs::remove_file(event_file(name));
         let child = Command::new("/app/kinora")
             .args(["run", "--model", "/host/model", "--events", &event_file(name)])
-            .args(["--source", source, "--display", display])
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -152,6 +156,14 @@ impl Program {
                 Err(anyhow!("{}: {what}: not within {patience:?}; last lines:\n{last}\nlog:\n{log}", self.name))
             }
         }
+    }
+
+    /// Waits until it has opened source and display, and a little for pictures.
+    pub fn shows_pictures(&self) -> Result<()> {
+        let opened = wait(Duration::from_secs(30), || self.log().contains(" -> ").then_some(()));
+        opened.with_context(|| format!("{}: does not begin: {}", self.name, self.log()))?;
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(())
     }
 
     fn log(&self) -> String {

@@ -48,6 +48,17 @@ pub fn set(device: &Device, name: &str, value: i64) -> Result<()> {
     device.set_control(Control { id: control.id, value }).with_context(|| format!("control {name:?}"))
 }
 
+/// What the control `name` is set to.
+pub fn value(device: &Device, name: &str) -> Result<i64> {
+    let control = device.query_controls()?.into_iter().find(|c| c.name == name);
+    let id = control.ok_or_else(|| anyhow!("no control {name:?}"))?.id;
+    match device.control(id)?.value {
+        Value::Integer(value) => Ok(value),
+        Value::Boolean(value) => Ok(value.into()),
+        other => bail!("control {name:?}: {other:?}"),
+    }
+}
+
 /// Sets the menu `name` to `item`.
 pub fn choose(device: &Device, name: &str, item: &str) -> Result<()> {
     let control = device.query_controls()?.into_iter().find(|c| c.name == name);

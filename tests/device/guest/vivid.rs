@@ -72,6 +72,16 @@ pub fn set(control: &str, value: i64) -> Result<()> {
     v4l2::set(&v4l2::open(&camera()?)?, control, value)
 }
 
+/// Sets a menu.
+pub fn choose(menu: &str, item: &str) -> Result<()> {
+    v4l2::choose(&v4l2::open(&camera()?)?, menu, item)
+}
+
+/// What a control is set to.
+pub fn value(control: &str) -> Result<i64> {
+    v4l2::value(&v4l2::open(&camera()?)?, control)
+}
+
 /// Takes the camera as another program would: streams from it until the stream is dropped.
 pub fn take() -> Result<Stream> {
     let mut stream = Stream::new(v4l2::open(&camera()?)?, Way::Capture)?;
