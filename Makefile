@@ -28,7 +28,7 @@ endif
 
 test: ## install what is missing and run all tests, those of the trainer too
 	@.ci/setup test
-	$(TORCH) cargo test --features train $(ARGS)
+	$(TORCH) cargo test --features train,nokhwa $(ARGS)
 
 DEVICE = cargo test --features device-tests --test device --
 test-device: ## install what is missing and run the tests with virtual cameras and a virtual display
@@ -53,7 +53,7 @@ format: ## the format of the code
 	cargo fmt --check
 
 clippy: ## clippy, warnings are errors
-	$(TORCH) cargo clippy --all-targets --features train,device-tests -- -D warnings
+	$(TORCH) cargo clippy --all-targets --features train,nokhwa,device-tests -- -D warnings
 
 docs: ## the documentation builds, and its links lead somewhere
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --lib --document-private-items

@@ -198,10 +198,10 @@ fn default_source() -> &'static str {
     for (path, problem) in problems {
         log::warn!("{path}: {problem}");
     }
-    if cameras.iter().any(|camera| camera.problem.is_none()) {
+    if cameras.iter().any(|camera| !camera.modes.is_empty()) {
         return "v4l:";
     }
-    log::info!("no camera: the built-in mannequin is the source");
+    log::info!("no camera that can be used: the built-in mannequin is the source");
     BUILT_IN
 }
 

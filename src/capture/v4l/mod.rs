@@ -318,6 +318,13 @@ impl Node {
         paths.into_iter().filter_map(open).collect()
     }
 
+    /// Whether it offers a format that we know. A loopback device that nobody feeds offers none.
+    fn is_known(&self) -> bool {
+        use v4l::video::Capture;
+        let offers = self.device.enum_formats().unwrap_or_default();
+        offers.iter().any(|format| Coding::of_fourcc(format.fourcc.repr).is_some())
+    }
+
     fn identity(&self) -> Identity {
         Identity { path: self.path.clone(), card: self.capability.card.clone(), bus: self.capability.bus.clone() }
     }
@@ -344,7 +351,11 @@ fn find(name: &CameraName, before: Option<&Identity>) -> Result<(Device, Identit
         }
     }
     let found = match name {
-        CameraName::First => take(&|_| true),
+        // USB first: boards have nodes of their image processor, too, which capture nothing by themselves.
+        CameraName::First => {
+            let usb = |node: &Node| node.capability.bus.starts_with("usb");
+            take(&|node| usb(node) && node.is_known()).or_else(|| take(&Node::is_known)).or_else(|| take(&|_| true))
+        }
         CameraName::Card(part) => {
             let part = part.to_lowercase();
             take(&|node| node.capability.card.to_lowercase().contains(&part))

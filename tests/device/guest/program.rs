@@ -196,7 +196,8 @@ impl Program {
         }
         ensure!(status.success(), "{}: kinora ended with {status}: {log}", self.name);
         ensure!(!log.contains("panicked"), "{}: {log}", self.name);
-        ensure!(fs::read(event_file(&self.name))?.last() == Some(&b'\n'), "{}: half a line at the end", self.name);
+        let last = fs::read(event_file(&self.name))?.last().copied();
+        ensure!(matches!(last, None | Some(b'\n')), "{}: half a line at the end", self.name);
         check(&self.lines).with_context(|| self.name.clone())?;
         let (frames, lost) = summary(&log).with_context(|| format!("{}: no summary in {log}", self.name))?;
         Ok(Ended { lines: std::mem::take(&mut self.lines), frames, lost, log })

@@ -131,7 +131,7 @@ pub fn boot(scenario: &str, parameters: &str, shared: TempDir, patience: Duratio
         "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off nokaslr rdinit=/init kinora.scenario={scenario} {parameters}"
     );
     let child = Command::new("qemu-system-x86_64")
-        .args(["-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1280"])
+        .args(["-machine", "q35", "-cpu", "Nehalem", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1280"])
         .args(["-nodefaults", "-no-reboot", "-display", "none", "-vga", "none", "-device", "virtio-gpu-pci"])
         .args(["-serial", "stdio", "-monitor", &format!("unix:{},server=on,wait=off", text(&path("monitor")))])
         .args(["-virtfs", &format!("local,path={},mount_tag=host,security_model=none", text(shared.path()))])
