@@ -2,6 +2,9 @@
 //! `kms:/dev/dri/card0?connector=HDMI-A-1&mode=1280x720@60`; what is left out is chosen. Esc or q on the machine's console
 //! quit, Ctrl-Alt-Fn goes to another one as usual.
 //!
+//! Without `mode` the screen's preferred one is set. The processor draws every pixel of it, so on a slow board with a 4K
+//! screen a smaller mode is worth asking for.
+//!
 //! [`Display::present`] keeps a copy of the picture and hands it to the kernel for the next refresh. While the picture
 //! before is still on its way it waits for that one, for about one refresh at most; on a display that is slower the
 //! newest picture is kept and shown from `poll`. Buffers are kept as long as the mode is.
@@ -179,7 +182,7 @@ impl Kms {
 
     /// Looks at the plugs if it is time to, and shows the newest picture if it is not shown yet.
     fn tend(&mut self, wait: bool) -> Result<()> {
-        if self.is_away() {
+        if self.is_away() || self.restored {
             return Ok(());
         }
         let mut done = Ok(());
