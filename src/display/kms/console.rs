@@ -184,12 +184,15 @@ impl Console {
         }
     }
 
-    /// Lets the user go to the other console.
-    pub fn release(&mut self) {
-        if let Err(e) = answer(self.file.as_fd(), 1) {
-            log::debug!("kms: the console cannot be left: {e}");
+    /// Lets the user go to the other console. `false`: nobody goes any more. That happens when the kernel asked twice for
+    /// one change, because the user was quicker than our answer.
+    pub fn release(&mut self) -> bool {
+        let answered = answer(self.file.as_fd(), 1);
+        if let Err(e) = &answered {
+            log::debug!("kms: the console is not left: {e}");
         }
-        self.away = true;
+        self.away = answered.is_ok();
+        self.away
     }
 
     /// Changes back what was changed. Further calls do nothing.

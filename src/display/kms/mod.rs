@@ -277,10 +277,11 @@ impl Kms {
         if let Err(e) = self.card.release_master_lock() {
             log::debug!("{}: still master: {e}", self.name);
         }
-        if let Some(console) = &mut self.console {
-            console.release();
+        if self.console.as_mut().is_some_and(Console::release) {
+            log::info!("{}: another console is in front; nothing is shown meanwhile", self.name);
+        } else {
+            self.come_back();
         }
-        log::info!("{}: another console is in front; nothing is shown meanwhile", self.name);
     }
 
     /// Takes up again what [`Kms::leave`] left.
