@@ -24,7 +24,7 @@ struct Camera {
 }
 
 impl Camera {
-    fn new(width: u32, height: u32, left: u64, last: bool) -> Box<dyn Source> {
+    fn boxed(width: u32, height: u32, left: u64, last: bool) -> Box<dyn Source> {
         let info = SourceInfo { name: "camera".into(), width, height, frame_rate: 20.0, live: true };
         Box::new(Self { info, left, next: 0, last })
     }
@@ -62,10 +62,10 @@ fn a_camera_that_comes_back_in_another_size_is_shown_and_recognized() {
     let pictures = folder.path().join("pictures");
     let events = folder.path().join("events.jsonl");
     let format = Format { width: 64, height: 48, frame_rate: 20.0 };
-    let mut back = vec![Camera::new(80, 60, 40, true), Camera::new(48, 64, 40, false)];
+    let mut back = vec![Camera::boxed(80, 60, 40, true), Camera::boxed(48, 64, 40, false)];
     let mut attempts = 0;
     let pipeline = Pipeline {
-        source: Camera::new(64, 48, 40, false),
+        source: Camera::boxed(64, 48, 40, false),
         reopen: Box::new(move || {
             attempts += 1;
             let busy = || Error::new(ErrorKind::SourceLost, "camera: busy");

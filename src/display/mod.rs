@@ -3,7 +3,7 @@
 //! | URI | what |
 //! |---|---|
 //! | `window` | a desktop window, X11 or Wayland |
-//! | `kms`, `kms:/dev/dri/card0?connector=HDMI-A-1&mode=1280x720@60` | a screen without a desktop (Linux); each part may be left out |
+//! | `kms:/dev/dri/card0?connector=HDMI-A-1&mode=1280x720@60`, or parts of it | a screen without a desktop (Linux) |
 //! | `video:OUT.mp4`, or just `OUT.mp4` | a video file, through the program `ffmpeg` |
 //! | `png:DIR` | a folder of numbered pictures |
 //! | `none` | nothing |
@@ -112,7 +112,8 @@ const EXISTING: &str = "use window, kms:/dev/dri/card0, video:OUT.mp4, png:DIR o
 ///
 /// # Errors
 /// `Usage` when there is no such display or its URI is incomplete or asks for a connector or mode that does not exist,
-/// `Display` when there is no desktop for a window or no free card for KMS, `Output` when a file or folder cannot be written or `ffmpeg` is missing.
+/// `Display` when there is no desktop for a window or no free card for KMS, `Output` when a file or folder cannot be
+/// written or `ffmpeg` is missing.
 pub fn open(uri: &str, format: Format) -> Result<Box<dyn Display>> {
     let usage = |what: &str| Error::new(ErrorKind::Usage, format_args!("display {uri:?}: {what}; {EXISTING}"));
     let scheme = uri.split_once(':').filter(|(s, _)| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric()));

@@ -94,7 +94,8 @@ impl Card {
         let file = file.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => error(format_args!("kms: there is no card {card}; {}", others())),
             io::ErrorKind::PermissionDenied => error(format_args!(
-                "kms: no permission to open {card}; add yourself to the group `video` (usermod -aG video $USER) and log in again"
+                "kms: no permission to open {card}; join its group, `video` as a rule (usermod -aG video USER), and log in \
+                 again"
             )),
             _ => error(format_args!("kms: cannot open {card}: {e}; {INSTEAD}")),
         })?;
@@ -168,8 +169,8 @@ impl Card {
         self.generate_auth_token().and_then(|token| self.authenticate_auth_token(token)).is_ok()
     }
 
-    /// Its connectors. With `probe`, and as master, the kernel looks at each plug and reads the screen's modes, which may
-    /// take tens of milliseconds and make a picture flicker; else it says what it knows.
+    /// Its connectors. With `probe`, and as master, the kernel looks at each plug and reads the screen's modes, which
+    /// may take tens of milliseconds and make a picture flicker; else it says what it knows.
     ///
     /// # Errors
     /// As the system says; a connector that went away meanwhile is left out.
@@ -188,8 +189,8 @@ impl Card {
         Ok(found)
     }
 
-    /// The CRTC to feed `connector` from: the one that does so already, else one that feeds nothing, else the first that
-    /// can.
+    /// The CRTC to feed `connector` from: the one that does so already, else one that feeds nothing, else the first
+    /// that can.
     ///
     /// # Errors
     /// As the system says; `NotFound` when none can.

@@ -124,8 +124,8 @@ pub enum State {
     Unknown,
 }
 
-/// The connector to show pictures on, as an index: the one that is wanted, else one that is lit, else the first. One that
-/// may or may not have a screen is only taken when no other has one for sure.
+/// The connector to show pictures on, as an index: the one that is wanted, else one that is lit, else the first. One
+/// that may or may not have a screen is only taken when no other has one for sure.
 pub fn connector(candidates: &[Candidate<'_>], wanted: Option<&str>) -> Option<usize> {
     let usable = |c: &Candidate<'_>| c.state != State::Disconnected && c.has_modes;
     let named = |c: &Candidate<'_>| wanted.is_none_or(|name| name == c.name);
@@ -133,9 +133,9 @@ pub fn connector(candidates: &[Candidate<'_>], wanted: Option<&str>) -> Option<u
     found.min_by_key(|(_, c)| (c.state != State::Connected, !c.lit)).map(|(index, _)| index)
 }
 
-/// Copies `picture`, rows of `width` pixels `0x00RRGGBB`, into a buffer of XRGB8888 whose rows begin `pitch` bytes apart:
-/// each row from left to right and nothing read, because the buffer may be write-combined memory. What does not fit is
-/// left out.
+/// Copies `picture`, rows of `width` pixels `0x00RRGGBB`, into a buffer of XRGB8888 whose rows begin `pitch` bytes
+/// apart: each row from left to right and nothing read, because the buffer may be write-combined memory. What does not
+/// fit is left out.
 pub fn copy_rows(picture: &[u32], width: usize, target: &mut [u8], pitch: usize) {
     if width == 0 || pitch == 0 {
         return;

@@ -1,10 +1,10 @@
 //! The text console of this machine, while pictures are shown instead of it: no text drawn over them, keys for us, and
-//! Ctrl-Alt-Fn as usual. Where there is no such console (a container, ssh without rights to it, a serial console), or we
-//! may not have it, there are no keys, and nothing else is different.
+//! Ctrl-Alt-Fn as usual. Where there is no such console (a container, ssh without rights to it, a serial console), or
+//! we may not have it, there are no keys, and nothing else is different.
 //!
 //! What was changed is changed back by [`Console::give_back`], also when it is dropped, and so after a panic, because
-//! programs unwind. SIGINT and SIGTERM end the run in order. SIGHUP and SIGQUIT would end the process at once and leave a
-//! dead console behind; they count as the wish to quit while the console is ours. After SIGKILL or a second SIGTERM
+//! programs unwind. SIGINT and SIGTERM end the run in order. SIGHUP and SIGQUIT would end the process at once and leave
+//! a dead console behind; they count as the wish to quit while the console is ours. After SIGKILL or a second SIGTERM
 //! nothing is changed back; `chvt` to another console revives this one, for the kernel then sees that we are gone.
 //!
 //! Where a login waits on the same console it reads the keys too, and they may reach it instead of us: start on a
@@ -120,8 +120,8 @@ impl Console {
             signals: Vec::new(),
             given_back: false,
         };
-        // From here on an early return gives back what was taken: the value is dropped. The handlers come first, because
-        // SIGUSR1 without one ends the process.
+        // From here on an early return gives back what was taken: the value is dropped. The handlers come first,
+        // because SIGUSR1 without one ends the process.
         console.on(SIGUSR1, console.leave.clone())?;
         console.on(SIGUSR2, console.back.clone())?;
         for signal in [SIGHUP, SIGQUIT] {
@@ -184,12 +184,15 @@ impl Console {
         }
     }
 
-    /// Lets the user go to the other console.
-    pub fn release(&mut self) {
-        if let Err(e) = answer(self.file.as_fd(), 1) {
-            log::debug!("kms: the console cannot be left: {e}");
+    /// Lets the user go to the other console. `false`: nobody goes any more. That happens when the kernel asked twice for
+    /// one change, because the user was quicker than our answer.
+    pub fn release(&mut self) -> bool {
+        let answered = answer(self.file.as_fd(), 1);
+        if let Err(e) = &answered {
+            log::debug!("kms: the console is not left: {e}");
         }
-        self.away = true;
+        self.away = answered.is_ok();
+        self.away
     }
 
     /// Changes back what was changed. Further calls do nothing.

@@ -1,6 +1,9 @@
 //! The display `kms:`: HDMI (or any other output) without a desktop, drawn by the processor into dumb buffers.
-//! `kms:/dev/dri/card0?connector=HDMI-A-1&mode=1280x720@60`; what is left out is chosen. Esc or q on the machine's console
-//! quit, Ctrl-Alt-Fn goes to another one as usual.
+//! `kms:/dev/dri/card0?connector=HDMI-A-1&mode=1280x720@60`; what is left out is chosen. Esc or q on the machine's
+//! console quit, Ctrl-Alt-Fn goes to another one as usual.
+//!
+//! Without `mode` the screen's preferred one is set. The processor draws every pixel of it, so on a slow board with a
+//! 4K screen a smaller mode is worth asking for.
 //!
 //! [`Display::present`] keeps a copy of the picture and hands it to the kernel for the next refresh. While the picture
 //! before is still on its way it waits for that one, for about one refresh at most; on a display that is slower the
@@ -35,6 +38,8 @@ use screen::{Meaning, Screen};
 
 /// How often plugs are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+const HELD: &str = "another program holds the display; waiting for it to end";
 
 /// A screen without a desktop.
 pub struct Kms {
@@ -87,11 +92,11 @@ impl Kms {
             waiting: String::new(),
             restored: false,
         };
-        let connectors = kms.card.connectors(true).map_err(|e| kms.failed("cannot list its connectors", &e))?;
-        kms.check(&connectors)?;
-        if !kms.card.is_master() && kms.card.acquire_master_lock().is_err() {
+        if !kms.become_master() {
             return Err(held(&kms.card));
         }
+        let connectors = kms.card.connectors(true).map_err(|e| kms.failed("cannot list its connectors", &e))?;
+        kms.check(&connectors)?;
         kms.console = Console::take();
         if kms.is_away() {
             // Whoever is in front has the card; ours is the next turn.
@@ -131,6 +136,12 @@ impl Kms {
         error(format_args!("{}: {what}: {e}; {INSTEAD}", self.name))
     }
 
+    /// Whether we may set modes. Whoever opens a card that has no master is that already; to become it later takes root
+    /// or having been it before.
+    fn become_master(&self) -> bool {
+        self.card.is_master() || self.card.acquire_master_lock().is_ok()
+    }
+
     fn is_away(&self) -> bool {
         self.console.as_ref().is_some_and(Console::is_away)
     }
@@ -146,8 +157,12 @@ impl Kms {
         };
         let connector = &connectors[index];
         let modes = connector.modes();
-        // Another screen than at the start may not have the mode that was asked for.
-        let mode = choice::mode(&modes, self.wanted.mode).or_else(|| choice::mode(&modes, None));
+        let mut mode = choice::mode(&modes, self.wanted.mode);
+        if let (None, Some(wanted)) = (mode, self.wanted.mode) {
+            // The one at the start had it, or there was none.
+            log::warn!("kms: the screen at {} has no mode {wanted}; its preferred one is set", connector.name);
+            mode = choice::mode(&modes, None);
+        }
         let Some(mode) = mode.and_then(|mode| connector.info.modes().get(mode)) else { return Ok(()) };
         let crtc = self.card.crtc_for(connector, connectors)?;
         self.remember(crtc, connectors);
@@ -179,7 +194,7 @@ impl Kms {
 
     /// Looks at the plugs if it is time to, and shows the newest picture if it is not shown yet.
     fn tend(&mut self, wait: bool) -> Result<()> {
-        if self.is_away() {
+        if self.is_away() || self.restored {
             return Ok(());
         }
         let mut done = Ok(());
@@ -205,8 +220,8 @@ impl Kms {
     /// Notices a screen that went or came. `changed`: the kernel says that something did.
     fn look(&mut self, changed: bool) -> io::Result<()> {
         if let Some(screen) = &mut self.screen {
-            // Without a reason, only what the kernel knows already: probing may take tens of milliseconds, and a picture
-            // is being shown. That is enough for drivers that look after their connectors themselves.
+            // Without a reason, only what the kernel knows already: probing may take tens of milliseconds, and a
+            // picture is being shown. That is enough for drivers that look after their connectors themselves.
             match self.card.get_connector(screen.connector, changed) {
                 Ok(info) if info.state() != connector::State::Disconnected => {
                     if !changed {
@@ -222,8 +237,8 @@ impl Kms {
             }
             self.darken();
         }
-        if !self.card.is_master() && self.card.acquire_master_lock().is_err() {
-            self.wait_for("another program holds the display; waiting for it to end".into());
+        if !self.become_master() {
+            self.wait_for(HELD.into());
             return Ok(());
         }
         // Nothing is shown, so nothing flickers. Without probing a new screen would have no modes, and some drivers
@@ -247,7 +262,7 @@ impl Kms {
         }
         self.darken();
         self.wait_for(match Meaning::of(e) {
-            Meaning::Held => "another program took the display; waiting for it to end".into(),
+            Meaning::Held => HELD.into(),
             _ => format!("the screen cannot be drawn to: {e}; trying again"),
         });
         Ok(())
@@ -262,10 +277,11 @@ impl Kms {
         if let Err(e) = self.card.release_master_lock() {
             log::debug!("{}: still master: {e}", self.name);
         }
-        if let Some(console) = &mut self.console {
-            console.release();
+        if self.console.as_mut().is_some_and(Console::release) {
+            log::info!("{}: another console is in front; nothing is shown meanwhile", self.name);
+        } else {
+            self.come_back();
         }
-        log::info!("{}: another console is in front; nothing is shown meanwhile", self.name);
     }
 
     /// Takes up again what [`Kms::leave`] left.
