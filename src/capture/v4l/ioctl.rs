@@ -69,6 +69,12 @@ pub(super) fn blank_format() -> PixFormat {
     zeroed()
 }
 
+/// How a format codes colours, one of V4L2_YCBCR_ENC; 0 is what belongs to its colour space.
+pub(super) fn encoding(format: &PixFormat) -> u32 {
+    // SAFETY: both parts of the union are a number of this type, and ours are no formats of hue and saturation.
+    unsafe { format.__bindgen_anon_1.ycbcr_enc }
+}
+
 /// Sets a format; the driver answers with what it made of it: VIDIOC_S_FMT.
 pub(super) fn set_format(device: &Device, fourcc: [u8; 4], (width, height): (u32, u32)) -> io::Result<PixFormat> {
     let pixelformat = u32::from_le_bytes(fourcc);

@@ -18,7 +18,10 @@ use v4l::v4l_sys::{
     V4L2_CAP_STREAMING, V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_VIDEO_M2M, v4l2_colorspace_V4L2_COLORSPACE_BT2020 as BT2020,
     v4l2_colorspace_V4L2_COLORSPACE_DCI_P3 as DCI_P3, v4l2_colorspace_V4L2_COLORSPACE_JPEG as JPEG,
     v4l2_colorspace_V4L2_COLORSPACE_REC709 as REC709, v4l2_quantization_V4L2_QUANTIZATION_DEFAULT as DEFAULT,
-    v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE as FULL_RANGE,
+    v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE as FULL_RANGE, v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_601 as ENC_601,
+    v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_709 as ENC_709, v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_BT2020 as ENC_BT2020,
+    v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_SYCC as ENC_SYCC, v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_XV601 as ENC_XV601,
+    v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_XV709 as ENC_XV709,
 };
 use yuv::{YuvRange, YuvStandardMatrix};
 
@@ -274,14 +277,20 @@ fn layout(pix: &PixFormat) -> Result<Layout, String> {
     }
     let mut layout = Layout::new(coding, pix.width, pix.height);
     layout.stride = layout.stride.max(pix.bytesperline.min(1 << 20));
-    layout.matrix = match pix.colorspace {
-        REC709 | DCI_P3 => YuvStandardMatrix::Bt709,
-        BT2020 => YuvStandardMatrix::Bt2020,
-        _ => YuvStandardMatrix::Bt601,
-    };
+    layout.matrix = matrix(pix);
     let full = pix.quantization == FULL_RANGE || (pix.quantization == DEFAULT && pix.colorspace == JPEG);
     layout.range = if full { YuvRange::Full } else { YuvRange::Limited };
     Ok(layout)
+}
+
+/// The matrix that a driver's format names, else the one that belongs to its colour space.
+fn matrix(pix: &PixFormat) -> YuvStandardMatrix {
+    match (ioctl::encoding(pix), pix.colorspace) {
+        (ENC_601 | ENC_XV601 | ENC_SYCC, _) => YuvStandardMatrix::Bt601,
+        (ENC_709 | ENC_XV709, _) | (_, REC709 | DCI_P3) => YuvStandardMatrix::Bt709,
+        (ENC_BT2020, _) | (_, BT2020) => YuvStandardMatrix::Bt2020,
+        _ => YuvStandardMatrix::Bt601,
+    }
 }
 
 /// A node of the system that pictures can be captured from.
@@ -456,6 +465,10 @@ mod tests {
         (hd.colorspace, hd.quantization) = (REC709, FULL_RANGE);
         let hd = layout(&hd).unwrap();
         assert_eq!((hd.matrix, hd.range), (YuvStandardMatrix::Bt709, YuvRange::Full));
+        let mut webcam = plain(b"YUYV", 64, 128);
+        webcam.colorspace = REC709;
+        webcam.__bindgen_anon_1.ycbcr_enc = ENC_601;
+        assert_eq!(layout(&webcam).unwrap().matrix, YuvStandardMatrix::Bt601, "colours of HDTV, coded as TV was");
         assert!(layout(&plain(b"RGB3", 64, 192)).unwrap_err().contains("RGB3"));
         assert!(layout(&plain(b"YUYV", 0, 0)).unwrap_err().contains("0x48"));
     }
