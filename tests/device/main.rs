@@ -166,7 +166,8 @@ fn colours_are_right_in_every_coding() {
         let picture = outcome.shot(name);
         for (n, wanted) in BARS.iter().enumerate() {
             let shown = picture.get_pixel(40 + 80 * n as u32, 240).0;
-            if shown.iter().zip(wanted).any(|(a, b)| a.abs_diff(*b) > 3) {
+            // Pure colours are cut off in 8 bits; another matrix is off by 10 or more.
+            if shown.iter().zip(wanted).any(|(a, b)| a.abs_diff(*b) > 6) {
                 wrong.push(format!("{name}: bar {n} is {shown:?} instead of {wanted:?}"));
             }
         }
