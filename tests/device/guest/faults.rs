@@ -199,9 +199,9 @@ impl Rig {
             }
             Fault::Damaged => vivid::set("Inject V4L2_BUF_FLAG_ERROR", 1)?,
             Fault::Screen => {
-                fs::write(CONNECTOR, "off")?;
+                plug_screen(false)?;
                 std::thread::sleep(length);
-                fs::write(CONNECTOR, "detect")?;
+                plug_screen(true)?;
             }
         }
         let lasting = matches!(fault.length(1.0), length if !length.is_zero());
@@ -261,6 +261,11 @@ pub fn judge(outcome: &Outcome) -> Result<()> {
     let slow = |time: Option<f64>| time.is_some_and(|time| time > LIMIT.as_secs_f64());
     ensure!(!slow(outcome.reported) && !slow(outcome.back), "{outcome:?}: over the limit of {LIMIT:?}");
     Ok(())
+}
+
+/// Plugs the display in, or unplugs it.
+pub fn plug_screen(plug: bool) -> Result<()> {
+    fs::write(CONNECTOR, if plug { "detect" } else { "off" }).context("the display's plug")
 }
 
 /// Waits until the display has its connector.

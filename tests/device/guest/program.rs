@@ -190,10 +190,6 @@ impl Program {
             self.lines.push(Line { at, event });
         }
         let log = fs::read_to_string(log_file(&self.name))?;
-        for file in [event_file(&self.name), log_file(&self.name)] {
-            let name = file.replace("/tmp/", "");
-            fs::copy(&file, format!("/host/out/{name}")).with_context(|| format!("keeping {name}"))?;
-        }
         ensure!(status.success(), "{}: kinora ended with {status}: {log}", self.name);
         ensure!(!log.contains("panicked"), "{}: {log}", self.name);
         let last = fs::read(event_file(&self.name))?.last().copied();
@@ -209,6 +205,10 @@ impl Drop for Program {
         self.over.store(true, Ordering::SeqCst);
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // For whoever wants to look at them.
+        for file in [event_file(&self.name), log_file(&self.name)] {
+            let _ = fs::copy(&file, file.replace("/tmp/", "/host/out/"));
+        }
     }
 }
 

@@ -6,11 +6,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// Names of files beside the machine.
+const MONITOR: &str = "monitor";
+const LOG: &str = "qemu.log";
 
 /// What `tests/device/prepare` makes.
 fn prepared() -> PathBuf {
@@ -107,61 +111,77 @@ fn monitor(socket: &Path, command: &str) {
     until_prompt(&mut stream);
 }
 
+/// Makes the first ram disk: the system, and after it the payload. The kernel takes several archives in a row, each on a
+/// boundary of four bytes.
+fn ram_disk(system: &Path, scratch: &Path) -> PathBuf {
+    let (root, added, disk) = (scratch.join("root"), scratch.join("payload"), scratch.join("disk"));
+    payload(&root);
+    archive(&root, &added);
+    let mut bytes = fs::read(system.join("base.cpio.gz")).unwrap();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(fs::read(&added).unwrap());
+    fs::write(&disk, bytes).unwrap();
+    fs::remove_dir_all(root).unwrap();
+    disk
+}
+
+impl Machine {
+    /// Starts QEMU; `scratch` keeps its monitor and its log.
+    fn start(system: &Path, scratch: &Path, shared: &Path, scenario: &str, parameters: &str) -> Self {
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let disk = ram_disk(system, scratch);
+        let quiet = "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off nokaslr rdinit=/init";
+        // A processor without AVX: emulated, AVX takes several times as long as SSE for the same pictures.
+        let child = Command::new("qemu-system-x86_64")
+            .args(["-machine", "q35", "-cpu", "Nehalem", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1280"])
+            .args(["-nodefaults", "-no-reboot", "-display", "none", "-vga", "none", "-device", "virtio-gpu-pci"])
+            .args(["-serial", "stdio", "-monitor"])
+            .arg(format!("unix:{},server=on,wait=off", text(&scratch.join(MONITOR))))
+            .args(["-virtfs", &format!("local,path={},mount_tag=host,security_model=none", text(shared))])
+            .args(["-kernel", &text(&system.join("vmlinuz")), "-initrd", &text(&disk)])
+            .args(["-append", &format!("{quiet} kinora.scenario={scenario} {parameters}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(scratch.join(LOG)).unwrap())
+            .spawn();
+        Self(child.expect("starting qemu-system-x86_64: see .ci/setup device"))
+    }
+
+    /// The lines of its console, until it is switched off.
+    fn console(&mut self) -> mpsc::Receiver<String> {
+        let console = BufReader::new(self.0.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in console.split(b'\n').map_while(Result::ok) {
+                if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        lines
+    }
+}
+
 /// Boots a machine with `shared` as its `/host`, has it run `scenario` with `parameters`, and fails unless all went well
 /// within `patience`.
 pub fn boot(scenario: &str, parameters: &str, shared: TempDir, patience: Duration) -> Outcome {
     let _turn = turn();
-    let system = prepared();
     let scratch = tempfile::tempdir().unwrap();
-    let path = |name: &str| scratch.path().join(name);
-    payload(&path("root"));
-    archive(&path("root"), &path("payload"));
-    fs::remove_dir_all(path("root")).unwrap();
-    // The kernel takes several archives in a row, each on a boundary of four bytes.
-    let mut disk = fs::read(system.join("base.cpio.gz")).unwrap();
-    disk.resize(disk.len().next_multiple_of(4), 0);
-    disk.extend(fs::read(path("payload")).unwrap());
-    fs::write(path("disk"), disk).unwrap();
     let out = shared.path().join("out");
     fs::create_dir_all(&out).unwrap();
-
+    let mut machine = Machine::start(&prepared(), scratch.path(), shared.path(), scenario, parameters);
     let begin = Instant::now();
-    let text = |path: &Path| path.to_str().unwrap().to_owned();
-    let kernel_line = format!(
-        "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off nokaslr rdinit=/init kinora.scenario={scenario} {parameters}"
-    );
-    let child = Command::new("qemu-system-x86_64")
-        .args(["-machine", "q35", "-cpu", "Nehalem", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1280"])
-        .args(["-nodefaults", "-no-reboot", "-display", "none", "-vga", "none", "-device", "virtio-gpu-pci"])
-        .args(["-serial", "stdio", "-monitor", &format!("unix:{},server=on,wait=off", text(&path("monitor")))])
-        .args(["-virtfs", &format!("local,path={},mount_tag=host,security_model=none", text(shared.path()))])
-        .args(["-kernel", &text(&system.join("vmlinuz")), "-initrd", &text(&path("disk")), "-append", &kernel_line])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(File::create(path("qemu.log")).unwrap())
-        .spawn()
-        .expect("starting qemu-system-x86_64: see .ci/setup device");
-    let mut machine = Machine(child);
     let mut answers = machine.0.stdin.take().unwrap();
-    let console = BufReader::new(machine.0.stdout.take().unwrap());
-    let (sender, lines) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for line in console.split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
+    let lines = machine.console();
 
     let mut outcome = Outcome { shared, results: Vec::new(), console: String::new() };
     let mut code = None;
-    // Ends when the machine switches itself off, which closes its console.
     while let Some(left) = patience.checked_sub(begin.elapsed()) {
         let Ok(line) = lines.recv_timeout(left) else { break };
         writeln!(outcome.console, "[{:6.1}] {line}", begin.elapsed().as_secs_f64()).unwrap();
         if let Some(name) = line.strip_prefix("@@SHOT ") {
-            monitor(&path("monitor"), &format!("screendump {}", text(&out.join(format!("{name}.ppm")))));
+            let picture = out.join(format!("{name}.ppm"));
+            monitor(&scratch.path().join(MONITOR), &format!("screendump {}", picture.display()));
             answers.write_all(b"\n").unwrap();
         } else if let Some(result) = line.strip_prefix("@@RESULT ") {
             let result = serde_json::from_str(result).unwrap_or_else(|e| panic!("{line}: {e}\n{}", outcome.console));
@@ -174,17 +194,23 @@ pub fn boot(scenario: &str, parameters: &str, shared: TempDir, patience: Duratio
     drop(machine);
     let took = begin.elapsed().as_secs_f64();
     println!("{scenario}: {took:.1} s in the virtual machine");
-    if let Ok(kept) = std::env::var("KINORA_DEVICE_KEEP") {
-        let kept = Path::new(&kept).join(scenario);
-        let _ = fs::remove_dir_all(&kept);
-        fs::create_dir_all(kept.parent().unwrap()).unwrap();
-        assert!(Command::new("cp").arg("-r").arg(&out).arg(&kept).status().unwrap().success(), "cp failed");
-        fs::write(kept.join("console.log"), &outcome.console).unwrap();
-    }
+    keep(scenario, &out, &outcome.console);
     if code.as_deref() != Some("0") {
-        let qemu = fs::read_to_string(path("qemu.log")).unwrap();
+        let qemu = fs::read_to_string(scratch.path().join(LOG)).unwrap();
         let end = code.map_or(format!("no end within {took:.0} s"), |code| format!("exit code {code}"));
         panic!("scenario {scenario}: {end}; the console:\n{}\n{qemu}", outcome.console);
     }
     outcome
+}
+
+/// Copies what a scenario left to the folder that the user named, if any.
+fn keep(scenario: &str, out: &Path, console: &str) {
+    let Ok(kept) = std::env::var("KINORA_DEVICE_KEEP") else { return };
+    let kept = Path::new(&kept).join(scenario);
+    let _ = fs::remove_dir_all(&kept);
+    fs::create_dir_all(&kept).unwrap();
+    for file in fs::read_dir(out).unwrap().flatten() {
+        fs::copy(file.path(), kept.join(file.file_name())).unwrap();
+    }
+    fs::write(kept.join("console.log"), console).unwrap();
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{SCREEN, START, check_script, figures, shot_of_an_action};
 use crate::console::{result, shot};
+use crate::faults::plug_screen;
 use crate::program::Program;
 use crate::shared::CLIP_RATE;
 use crate::{loopback, pump, vivid};
@@ -83,8 +84,14 @@ pub fn jpegs() -> Result<()> {
     player.finish()
 }
 
-/// What is chosen where nothing is named, and what `kinora devices` lists.
+/// What is said without a camera, what is chosen where nothing is named, what `kinora devices` lists, and a screen that comes
+/// after the start.
 pub fn defaults() -> Result<()> {
+    let alone =
+        std::process::Command::new("/app/kinora").args(["--model", "/host/model", "--source", "v4l:"]).output()?;
+    let said = String::from_utf8_lossy(&alone.stderr);
+    ensure!(alone.status.code() == Some(4) && said.contains("camera"), "without a camera: {}: {said}", alone.status);
+
     vivid::load_webcam(0)?;
     vivid::show("100% White")?;
     loopback::load(loopback::NUMBER)?;
@@ -105,6 +112,14 @@ pub fn defaults() -> Result<()> {
     for chosen in ["/dev/video0 (vivid)", "kms:/dev/dri/card0"] {
         ensure!(ended.log.contains(chosen), "not {chosen}: {}", ended.log);
     }
+
+    plug_screen(false)?;
+    let mut program = Program::start("late", "v4l:?size=640x480&fps=15", "kms:", &[])?;
+    program.expect("the first action", 0, START, |line| line.starts(Some("white")))?;
+    plug_screen(true)?;
+    std::thread::sleep(Duration::from_secs(3));
+    shot("late")?;
+    program.terminate()?;
     vivid::unload()
 }
 

@@ -53,6 +53,10 @@ fn by_path() -> Result<Vec<Outcome>> {
     }
     let camera = vivid::camera()?;
     ensure!(camera != Path::new("/dev/video0"), "nothing took the camera's number");
+    // It also ends cleanly while it waits for the camera.
+    let mark = rig.program.mark()?;
+    vivid::unplug()?;
+    rig.program.expect("the loss is reported", mark, Duration::from_secs(3), |line| line.source("lost"))?;
     rig.program.terminate()?;
     vivid::unload()?;
     Ok(outcomes)
