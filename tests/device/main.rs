@@ -184,7 +184,7 @@ fn lost_and_damaged_pictures_are_counted() {
 
 /// Many faults of random kinds in one run; `make fault-campaign`.
 #[test]
-#[ignore = "takes a quarter of an hour"]
+#[ignore = "takes five minutes"]
 fn fault_campaign() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
