@@ -7,7 +7,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
-# Without a desktop and a screen: 20 seconds of the mannequin into a video, with event lines on the terminal.
+# Without a desktop and a screen: 20 seconds of the camera, or else of the mannequin, into a video, with event lines on the
+# terminal.
 HEADLESS = --display video:out/kinora.mp4 --events - --duration 20
 
 help: ## list the commands

@@ -70,6 +70,24 @@ fn in_real_time_a_live_pipeline_and_a_file_come_at_their_pace() {
 }
 
 #[test]
+fn what_a_pipeline_prints_does_not_come_between_its_pictures() {
+    // -v prints each property that changes, the time of fpsdisplaysink and the like.
+    let mut source = start(&format!("-v {BARS} ! progressreport update-freq=1 silent=false"), false).unwrap();
+    let (frames, error) = read(source.as_mut());
+    assert_eq!((frames.len(), error), (20, None));
+}
+
+#[test]
+fn a_camera_whose_stream_ends_is_lost() {
+    // Nothing in its text says that it is over after 20 pictures.
+    let mut source =
+        start("videotestsrc is-live=true ! identity eos-after=20 ! video/x-raw,framerate=20/1", true).unwrap();
+    let (frames, error) = read(source.as_mut());
+    assert!(!frames.is_empty());
+    assert_eq!(error.unwrap().kind(), ErrorKind::SourceLost);
+}
+
+#[test]
 fn size_and_rate_are_those_asked_for() {
     let options = Options { realtime: false, size: Some((160, 120)), frame_rate: Some(5.0), ..Options::default() };
     let mut source = open(&format!("gst:{BARS}"), &options, &Stop::default()).unwrap();

@@ -25,7 +25,7 @@ struct Camera {
 
 impl Camera {
     fn boxed(width: u32, height: u32, left: u64, last: bool) -> Box<dyn Source> {
-        let info = SourceInfo { name: "camera".into(), width, height, frame_rate: 20.0, live: true };
+        let info = SourceInfo { name: "camera".into(), width, height, frame_rate: 20.0, live: true, stamped: true };
         Box::new(Self { info, left, next: 0, last })
     }
 }
@@ -92,6 +92,10 @@ fn a_camera_that_comes_back_in_another_size_is_shown_and_recognized() {
     let told: Vec<_> = lines.iter().filter(|line| of(line, "type") == "source").map(|line| of(line, "state")).collect();
     assert_eq!(told, ["lost", "back", "lost", "back"]);
     assert!(lines.is_sorted_by(|a, b| a["t"].as_f64() <= b["t"].as_f64()), "{lines:#?}");
+    let times = |state: &str| -> Vec<f64> {
+        lines.iter().filter(|line| of(line, "state") == state).filter_map(|line| line["t"].as_f64()).collect()
+    };
+    assert!(times("lost").iter().zip(times("back")).all(|(lost, back)| back > lost + 0.5), "half a second of back-off");
     // What runs when the camera goes away ends then, and something runs again after it is back.
     let mut running = 0;
     for (n, line) in lines.iter().enumerate() {

@@ -223,12 +223,16 @@ fn kill_group(child: u32) {
 }
 
 /// Fewer, larger reads: a picture is many times the 64 KiB of a fresh pipe. Where it is refused, it is only slower.
+#[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn enlarge_pipe(fd: RawFd) {
     const BYTES: libc::c_int = 1 << 20;
     // SAFETY: F_SETPIPE_SZ takes an int and touches no memory of ours; the caller holds `fd` open.
     unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, BYTES) };
 }
+
+#[cfg(not(target_os = "linux"))]
+fn enlarge_pipe(_: RawFd) {}
 
 /// `Ready` or `End`, or `None` when neither came within `time`.
 #[allow(unsafe_code)]

@@ -61,7 +61,7 @@ pub(super) struct Video {
     wire: Wire,
     /// How long the child may keep us waiting.
     patience: Duration,
-    /// Whether the end of a live source is an end, if the child was content. A network stream should not end.
+    /// Whether the end of a live source is an end, if the child was content. A camera or a network stream should not end.
     may_end: bool,
     clock: Clock,
     sequence: u64,
@@ -84,7 +84,14 @@ impl Video {
             let filter = format!("fps={rate},scale={width}:{height}");
             let process = decode(&input, &url, &stream, &["-vf", &filter])?;
             let process = begin(process, &url, FILE_PATIENCE, stop)?;
-            let info = SourceInfo { name: uri.to_string(), width, height, frame_rate: rate.per_second(), live: false };
+            let info = SourceInfo {
+                name: uri.to_string(),
+                width,
+                height,
+                frame_rate: rate.per_second(),
+                live: false,
+                stamped: false,
+            };
             Ok(Self::new(info, &url, process, Clock::Constant(rate), stop))
         };
         open().map_err(|e: Error| e.within(path.display()))
@@ -108,7 +115,7 @@ impl Video {
             let process = decode(&input, url, &stream, &["-vf", &filter, passthrough, "passthrough"])?;
             let process = begin(process, url, START_PATIENCE, stop)?;
             let frame_rate = stream.rate.per_second();
-            let info = SourceInfo { name: name.clone(), width, height, frame_rate, live: true };
+            let info = SourceInfo { name: name.clone(), width, height, frame_rate, live: true, stamped: false };
             Ok(Self::new(info, url, process, Clock::Arrival(None), stop))
         };
         let lost = |e: Error| match e.kind() {
@@ -130,11 +137,11 @@ impl Video {
         info: SourceInfo,
         process: Process,
         layout: Layout,
-        (clock, patience): (Clock, Duration),
+        (clock, patience, may_end): (Clock, Duration, bool),
         stop: &Stop,
     ) -> Self {
         let wire = Wire::Y4m { layout, buffer: vec![0; Y4M_MARK.len() + layout.bytes()] };
-        Self { wire, patience, may_end: true, ..Self::new(info, "", process, clock, stop) }
+        Self { wire, patience, may_end, ..Self::new(info, "", process, clock, stop) }
     }
 
     /// The child's output is over, in the midst of a picture if `partial`.
@@ -178,10 +185,8 @@ impl Source for Video {
 
     fn next_frame(&mut self, into: &mut Frame) -> Result<Captured> {
         let Some(process) = &mut self.process else { return Ok(Captured::End) };
-        let (kind, patience) = match self.info.live {
-            true => (ErrorKind::SourceLost, self.patience),
-            false => (ErrorKind::Source, self.patience),
-        };
+        let kind = if self.info.live { ErrorKind::SourceLost } else { ErrorKind::Source };
+        let patience = self.patience;
         into.resize(self.info.width, self.info.height);
         let buffer = match &mut self.wire {
             Wire::Rgb => into.data_mut(),
@@ -204,7 +209,7 @@ impl Source for Video {
         if let Wire::Y4m { layout, buffer } = &self.wire {
             let data = buffer.strip_prefix(Y4M_MARK).ok_or("the pictures are not where they belong".to_string());
             let decoded = data.and_then(|data| layout.decode(data, into));
-            decoded.map_err(|reason| self.error(ErrorKind::Source, &reason))?;
+            decoded.map_err(|reason| self.error(kind, &reason))?;
         }
         into.timestamp = match &mut self.clock {
             Clock::Constant(rate) => rate.time_of(self.sequence),

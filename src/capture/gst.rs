@@ -3,7 +3,8 @@
 //!
 //! The program `gst-launch-1.0` runs as a child: nothing is linked, and a driver that hangs or crashes does not take us
 //! along. It writes YUV4MPEG2, which says size and rate in its header. Pictures of a live pipeline count from when they
-//! arrive here; one that plays a file is paced by GStreamer, or read as fast as it goes without real time.
+//! arrive here, and what it drops because we are late is not counted; one that plays a file is paced by GStreamer, or read
+//! as fast as it goes without real time.
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::{Error, ErrorKind, Result};
 const STALL_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest header line that is read.
 const HEADER: usize = 256;
+/// Pictures go through a pipe of their own: elements print on the standard output (`nvarguscamerasrc` does).
+const SCRIPT: &str = "exec gst-launch-1.0 \"$@\" 3>&1 1>&2";
 const PACKAGES: &str = "gstreamer1.0-tools, gstreamer1.0-plugins-base and gstreamer1.0-plugins-good";
 
 /// Opens a pipeline; what it delivers is read as a [`Video`].
@@ -37,20 +40,32 @@ impl Pipeline {
     fn start(name: &str, pipeline: &str, options: &Options, stop: &Stop) -> Result<Video> {
         let words = words(pipeline).map_err(|reason| Error::new(ErrorKind::Source, reason))?;
         let tail = tail(options);
-        let mut args = vec!["-q"];
+        let mut args = vec!["-c", SCRIPT, "sh", "-q"];
         args.extend(words.iter().map(String::as_str));
         args.extend(tail.split(' '));
-        let mut process = Process::start("gst-launch-1.0", PACKAGES, &args)?;
+        if !is_installed("gst-launch-1.0") {
+            let message = format!("`gst-launch-1.0` is not there: install {PACKAGES}");
+            return Err(Error::new(ErrorKind::Source, message));
+        }
+        let mut process = Process::start("sh", "dash", &args)?;
         let line = header(&mut process, stop)?;
         let (layout, rate) = parse(&line)
             .ok_or_else(|| Error::new(ErrorKind::Source, format_args!("unknown header `{}`", line.escape_debug())))?;
         let live = options.realtime;
         let clock = if live { Clock::Arrival(None) } else { Clock::Constant(rate) };
         let (width, height) = (layout.width, layout.height);
-        let info = SourceInfo { name: name.to_string(), width, height, frame_rate: rate.per_second(), live };
+        let info =
+            SourceInfo { name: name.to_string(), width, height, frame_rate: rate.per_second(), live, stamped: false };
         let patience = if live { STALL_PATIENCE } else { START_PATIENCE };
-        Ok(Video::of_y4m(info, process, layout, (clock, patience), stop))
+        // A camera that fails may say no more than that its stream is over.
+        let finite = ["filesrc", "num-buffers=", "uri=file:"].iter().any(|part| pipeline.contains(part));
+        Ok(Video::of_y4m(info, process, layout, (clock, patience, finite), stop))
     }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// What follows the user's pipeline: the size and rate that are asked for, I420 in the colours that we convert, and the
@@ -72,7 +87,7 @@ fn tail(options: &Options) -> String {
     };
     format!(
         "! videoconvert ! videoscale{converter} ! video/x-raw,format=I420,colorimetry=bt601,{size}{rate} ! y4menc \
-         ! fdsink fd=1 {sync}"
+         ! fdsink fd=3 {sync}"
     )
 }
 

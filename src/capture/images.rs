@@ -43,7 +43,14 @@ impl Images {
             Some(size) => size,
             None => read(first)?.dimensions(),
         };
-        let info = SourceInfo { name: uri.to_string(), width, height, frame_rate: rate.per_second(), live: false };
+        let info = SourceInfo {
+            name: uri.to_string(),
+            width,
+            height,
+            frame_rate: rate.per_second(),
+            live: false,
+            stamped: false,
+        };
         Ok(Self {
             info,
             paths,

@@ -6,6 +6,7 @@ mod child;
 mod file;
 mod gst;
 mod images;
+mod modes;
 #[cfg(feature = "nokhwa")]
 mod nokhwa;
 pub mod pixels;
@@ -40,6 +41,9 @@ pub struct SourceInfo {
     pub frame_rate: f32,
     /// Whether it delivers in its own time, as a camera does. Others are paced by their timestamps.
     pub live: bool,
+    /// Whether its pictures' times are those at which they were taken; if not, latency only counts from their arrival, or
+    /// from when they were due.
+    pub stamped: bool,
 }
 
 /// What a call to [`Source::next_frame`] brought.
@@ -97,7 +101,7 @@ pub struct Place {
     address: Address,
     options: Options,
     stop: Stop,
-    /// The camera that was opened last, so that it is found again under another number.
+    /// The camera that was opened, so that it is found again under another number.
     #[cfg(target_os = "linux")]
     camera: Option<v4l::Identity>,
 }
@@ -148,7 +152,7 @@ impl Place {
             #[cfg(target_os = "linux")]
             Address::V4l { name, query } => {
                 let (camera, identity) = v4l::Camera::open(name, query, options, self.camera.as_ref(), stop)?;
-                self.camera = Some(identity);
+                self.camera = identity;
                 Box::new(camera)
             }
             #[cfg(not(target_os = "linux"))]
@@ -182,6 +186,14 @@ fn missing(uri: &str, why: &str) -> Error {
 /// Those of [`Place::new`] and [`Place::open`].
 pub fn open(uri: &str, options: &Options, stop: &Stop) -> Result<Box<dyn Source>> {
     Place::new(uri, options, stop)?.open()
+}
+
+/// Whether this machine has a camera that can be taken where none is named.
+pub fn any_camera() -> bool {
+    #[cfg(target_os = "linux")]
+    return v4l::any_camera();
+    #[cfg(not(target_os = "linux"))]
+    false
 }
 
 /// The cameras of this machine; on other systems than Linux none are listed.

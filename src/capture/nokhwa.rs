@@ -1,5 +1,6 @@
-//! `nokhwa:INDEX` — cameras through crate `nokhwa`: those of macOS and Windows, and a second opinion on Linux, where `v4l:`
-//! is the better one (it has the driver's times, notices a stall, and finds a camera again).
+//! `nokhwa:INDEX` — cameras through crate `nokhwa`: meant for macOS and Windows, on which the rest of the program was not
+//! built yet, and a second opinion on Linux, where `v4l:` is the better one (it has the driver's times and finds a camera
+//! again).
 //!
 //! The crate blocks without a limit, so it has a thread of its own, which hands over one picture at a time. A thread that
 //! never comes back is left behind when the source is dropped.
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use nokhwa::utils::{CameraFormat, CameraIndex, FrameFormat, RequestedFormat, RequestedFormatType, Resolution};
 use nokhwa::{Buffer, NokhwaError};
 
+use super::modes::{self, Mode, Sizes, Wanted};
 use super::pixels::{Coding, Layout};
 use super::uri::Query;
 use super::{Captured, Source, SourceInfo};
@@ -54,9 +56,8 @@ impl Camera {
     /// `SourceLost` when it cannot be opened or does not begin.
     pub(super) fn open(uri: &str, index: u32, query: Query, stop: &Stop) -> Result<Self> {
         let lost = |reason: &dyn std::fmt::Display| Error::new(ErrorKind::SourceLost, format_args!("{uri}: {reason}"));
-        let (width, height) = query.size.unwrap_or((640, 480));
-        let rate = query.frame_rate.unwrap_or(30.0).round().max(1.0) as u32;
-        let wanted = CameraFormat::new(Resolution::new(width, height), FrameFormat::YUYV, rate);
+        let size = query.size.unwrap_or(modes::SIZE);
+        let wanted = Wanted { size, rate: query.frame_rate.unwrap_or(modes::RATE), coding: None };
         let ended = Stop::default();
         let (told, opened) = sync_channel(1);
         let (sender, pictures) = sync_channel(1);
@@ -79,8 +80,14 @@ impl Camera {
         let layout = layout(format.format(), format.resolution()).map_err(|reason| lost(&reason))?;
         let frame_rate = format.frame_rate() as f32;
         log::info!("{uri}: {} {}x{} at {frame_rate} Hz", layout.coding, layout.width, layout.height);
-        let info =
-            SourceInfo { name: uri.to_string(), width: layout.width, height: layout.height, frame_rate, live: true };
+        let info = SourceInfo {
+            name: uri.to_string(),
+            width: layout.width,
+            height: layout.height,
+            frame_rate,
+            live: true,
+            stamped: false,
+        };
         Ok(Self { info, layout, pictures: Mutex::new(pictures), epoch: None, stop: stop.clone(), ended })
     }
 
@@ -98,17 +105,12 @@ impl Drop for Camera {
 /// The thread: opens the camera, then hands over pictures until it fails or nobody wants them.
 fn run(
     index: u32,
-    wanted: CameraFormat,
+    wanted: Wanted,
     told: &SyncSender<Result<CameraFormat, NokhwaError>>,
     pictures: &SyncSender<Message>,
     ended: &Stop,
 ) {
-    let request = RequestedFormat::with_formats(RequestedFormatType::Closest(wanted), &FORMATS);
-    let opened = nokhwa::Camera::new(CameraIndex::Index(index), request).and_then(|mut camera| {
-        camera.open_stream()?;
-        Ok(camera)
-    });
-    let mut camera = match opened {
+    let mut camera = match start(index, &wanted) {
         Ok(camera) => camera,
         Err(e) => return drop(told.send(Err(e))),
     };
@@ -134,14 +136,45 @@ fn run(
     }
 }
 
-fn layout(format: FrameFormat, size: Resolution) -> Result<Layout, String> {
-    let coding = match format {
-        FrameFormat::YUYV => Coding::Yuyv,
-        FrameFormat::NV12 => Coding::Nv12,
-        FrameFormat::GRAY => Coding::Grey,
-        FrameFormat::MJPEG => Coding::Mjpg,
-        other => return Err(format!("it delivers {other}, which is not known")),
+/// Opens the camera, and starts it with the format that we would choose.
+fn start(index: u32, wanted: &Wanted) -> Result<nokhwa::Camera, NokhwaError> {
+    // The crate's own choice takes one format at one size only.
+    let any = RequestedFormat::with_formats(RequestedFormatType::AbsoluteHighestFrameRate, &FORMATS);
+    let mut camera = nokhwa::Camera::new(CameraIndex::Index(index), any)?;
+    let formats = camera.compatible_camera_formats()?;
+    let mode = |format: &CameraFormat| {
+        let coding = coding(format.format())?;
+        let sizes = Sizes::Exact(format.resolution().width(), format.resolution().height());
+        Some(Mode { coding, fourcc: coding.fourcc(), sizes, intervals: vec![(1, format.frame_rate())] })
     };
+    let modes: Vec<_> = formats.iter().filter_map(mode).collect();
+    let choice = modes::choose(&modes, wanted);
+    let format = formats.iter().find(|format| {
+        let size = (format.resolution().width(), format.resolution().height());
+        choice.is_some_and(|c| {
+            (Some(c.coding), c.size, c.interval) == (coding(format.format()), size, (1, format.frame_rate()))
+        })
+    });
+    if let Some(format) = format {
+        let exactly = RequestedFormat::with_formats(RequestedFormatType::Exact(*format), &FORMATS);
+        camera.set_camera_requset(exactly)?;
+    }
+    camera.open_stream()?;
+    Ok(camera)
+}
+
+fn coding(format: FrameFormat) -> Option<Coding> {
+    match format {
+        FrameFormat::YUYV => Some(Coding::Yuyv),
+        FrameFormat::NV12 => Some(Coding::Nv12),
+        FrameFormat::GRAY => Some(Coding::Grey),
+        FrameFormat::MJPEG => Some(Coding::Mjpg),
+        FrameFormat::RAWRGB | FrameFormat::RAWBGR => None,
+    }
+}
+
+fn layout(format: FrameFormat, size: Resolution) -> Result<Layout, String> {
+    let coding = coding(format).ok_or_else(|| format!("it delivers {format}, which is not known"))?;
     if !super::SIDE.contains(&size.width()) || !super::SIDE.contains(&size.height()) {
         return Err(format!("it delivers pictures of {size}"));
     }

@@ -28,7 +28,7 @@ pub enum Coding {
 impl Coding {
     /// What a camera may deliver, in the order of choice: those that cost half a millisecond or less at 1280x720, the one
     /// with the most colour first, then JPEG, which costs ten times as much. Grey is last: it lacks the colours.
-    pub const OF_CAMERAS: [Self; 5] = [Self::Yuyv, Self::Nv12, Self::Uyvy, Self::Mjpg, Self::Grey];
+    pub const OF_CAMERAS: [Self; 6] = [Self::Yuyv, Self::Nv12, Self::I420, Self::Uyvy, Self::Mjpg, Self::Grey];
 
     /// Its four-character code in V4L2.
     pub fn fourcc(self) -> [u8; 4] {
@@ -158,57 +158,78 @@ impl Layout {
     }
 
     fn decode_jpeg(&self, data: &[u8], into: &mut Frame) -> Result<(), String> {
-        let data = whole_jpeg(data)?;
+        let outline = Outline::read(data)?;
+        let mut completed = Vec::new();
+        let data = if outline.tables {
+            &data[..outline.end]
+        } else {
+            completed.extend_from_slice(&data[..outline.scan]);
+            completed.extend_from_slice(&HUFFMAN_TABLES);
+            completed.extend_from_slice(&data[outline.scan..outline.end]);
+            &completed
+        };
+        // Strictly, because else what the decoder finds damaged would be filled with grey, which looks like sudden motion.
+        // Headers may be sloppy, and are with some cameras.
+        match self.scan_jpeg(data, true, into) {
+            Err((false, _)) => self.scan_jpeg(data, false, into).map_err(|(_, reason)| reason),
+            result => result.map_err(|(_, reason)| reason),
+        }
+    }
+
+    /// Decodes a whole JPEG; an error comes with whether the headers were right.
+    fn scan_jpeg(&self, data: &[u8], strict: bool, into: &mut Frame) -> Result<(), (bool, String)> {
         let options = DecoderOptions::new_fast()
             .set_max_width(self.width as usize)
             .set_max_height(self.height as usize)
-            .set_strict_mode(false);
-        let mut completed = Vec::new();
-        let data = match tables_missing(data) {
-            Some(place) => {
-                completed.extend_from_slice(&data[..place]);
-                completed.extend_from_slice(&HUFFMAN_TABLES);
-                completed.extend_from_slice(&data[place..]);
-                &completed
-            }
-            None => data,
-        };
+            .set_strict_mode(strict);
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(data), options);
-        decoder.decode_headers().map_err(|e| e.to_string())?;
+        decoder.decode_headers().map_err(|e| (false, e.to_string()))?;
         let size = decoder.info().map(|info| (u32::from(info.width), u32::from(info.height)));
         if size != Some((self.width, self.height)) || decoder.output_buffer_size() != Some(into.data().len()) {
-            return Err(format!("a JPEG of another size or kind: {size:?} instead of {}x{}", self.width, self.height));
+            let (width, height) = size.unwrap_or_default();
+            let reason =
+                format!("a JPEG of {width}x{height} instead of {}x{}, or of another kind", self.width, self.height);
+            return Err((true, reason));
         }
-        decoder.decode_into(into.data_mut()).map_err(|e| e.to_string())
+        decoder.decode_into(into.data_mut()).map_err(|e| (true, e.to_string()))
     }
 }
 
-/// `data` up to the mark of its end. Cameras pad with zeros; what has no end mark was cut off in transfer, and half a
-/// picture would look like sudden motion.
-fn whole_jpeg(data: &[u8]) -> Result<&[u8], String> {
-    if !data.starts_with(&[0xff, 0xd8]) {
-        return Err("not a JPEG".to_string());
-    }
-    let end = data.len() - data.iter().rev().take_while(|&&byte| byte == 0).count();
-    match data[..end].ends_with(&[0xff, 0xd9]) {
-        true => Ok(&data[..end]),
-        false => Err(format!("a JPEG that breaks off after {end} bytes")),
-    }
+/// Where the parts of a JPEG are.
+struct Outline {
+    /// Whether it has Huffman tables. Motion JPEG of many cameras leaves the standard ones out (the AVI format of 1991
+    /// allowed that).
+    tables: bool,
+    /// The start of its scan; tables belong before it.
+    scan: usize,
+    /// Behind the mark of its end. Cameras put zeros there, or what was in the buffer before.
+    end: usize,
 }
 
-/// Where Huffman tables belong in a JPEG without: before its scan. Motion JPEG of many cameras leaves the standard ones
-/// out (the AVI format of 1991 allowed that).
-fn tables_missing(data: &[u8]) -> Option<usize> {
-    let mut at = 2;
-    loop {
-        let (&[mark, kind], length) = (data.get(at..at + 2)?.first_chunk::<2>()?, data.get(at + 2..at + 4)?);
-        match (mark, kind) {
-            (0xff, 0xc4) => return None,
-            (0xff, 0xda) => return Some(at),
-            (0xff, 0xff) => at += 1,
-            (0xff, _) => at += 2 + usize::from(length[0]) * 256 + usize::from(length[1]),
-            _ => return None,
+impl Outline {
+    /// Reads the marks of `data`. Without one of the end the picture was cut off in transfer.
+    fn read(data: &[u8]) -> Result<Self, String> {
+        if !data.starts_with(&[0xff, 0xd8]) {
+            return Err("not a JPEG".to_string());
         }
+        let (mut at, mut tables) = (2, false);
+        let broken = || format!("a JPEG that breaks off after {} bytes", data.len());
+        let scan = loop {
+            let segment = data.get(at..at + 4).ok_or_else(broken)?;
+            match (segment[0], segment[1]) {
+                (0xff, 0xda) => break at,
+                (0xff, 0xff) => at += 1,
+                (0xff, kind) => {
+                    tables |= kind == 0xc4;
+                    at += 2 + usize::from(segment[2]) * 256 + usize::from(segment[3]);
+                }
+                // Bytes between segments: the decoder says what it makes of them.
+                _ => at += 1,
+            }
+        };
+        // Within a scan 0xff is followed by a zero, so this is a mark.
+        let end = data[scan..].windows(2).position(|pair| pair == [0xff, 0xd9]).ok_or_else(broken)?;
+        Ok(Self { tables, scan, end: scan + end + 2 })
     }
 }
 
@@ -375,12 +396,14 @@ mod tests {
         layout.decode(&file, &mut frame).unwrap();
         let whole = frame.clone();
         assert!(whole.pixel(20, 5).unwrap()[0].abs_diff(60) < 12, "{:?}", whole.pixel(20, 5));
-        let mut padded = file.clone();
-        padded.extend([0; 1000]);
-        layout.decode(&padded, &mut frame).unwrap();
-        assert_eq!(frame.data(), whole.data());
+        let rest = jpeg(64, 48);
+        for behind in [&[0; 1000][..], &[7; 3], &rest[rest.len() / 2..]] {
+            let padded = [file.as_slice(), behind].concat();
+            layout.decode(&padded, &mut frame).unwrap();
+            assert_eq!(frame.data(), whole.data());
+        }
         let bare = without_tables(&file);
-        assert!(bare.len() < file.len() && tables_missing(&bare).is_some() && tables_missing(&file).is_none());
+        assert!(bare.len() < file.len());
         layout.decode(&bare, &mut frame).unwrap();
         assert_eq!(frame.data(), whole.data());
     }
@@ -394,7 +417,7 @@ mod tests {
         assert!(refused(&[], &mut frame).contains("not a JPEG"));
         assert!(refused(&[0; 5000], &mut frame).contains("not a JPEG"));
         assert!(refused(&jpeg(24, 40), &mut frame).len() > 5);
-        assert!(refused(&jpeg(32, 16), &mut frame).contains("another size"));
+        assert!(refused(&jpeg(32, 16), &mut frame).contains("a JPEG of 32x16 instead of 40x24"));
     }
 
     #[test]

@@ -22,7 +22,8 @@ impl Synthetic {
     /// The live scene of `seed` as pictures of `width` x `height` pixels. A rate that is no positive number counts as 30.
     pub fn new(seed: u64, width: u32, height: u32, frame_rate: f32, stop: Stop) -> Self {
         let frame_rate = if frame_rate.is_finite() && frame_rate > 0.0 { frame_rate } else { 30.0 };
-        let info = SourceInfo { name: format!("synthetic:{seed}"), width, height, frame_rate, live: false };
+        let info =
+            SourceInfo { name: format!("synthetic:{seed}"), width, height, frame_rate, live: false, stamped: false };
         Self { info, scene: Scene::live(seed), next: 0, stop }
     }
 }

@@ -330,7 +330,8 @@ mod tests {
     #[test]
     fn a_wrapped_source_tells_its_new_size() {
         let still = || {
-            let info = SourceInfo { name: "still".into(), width: 8, height: 6, frame_rate: 1.0, live: true };
+            let info =
+                SourceInfo { name: "still".into(), width: 8, height: 6, frame_rate: 1.0, live: true, stamped: false };
             Box::new(Still(info)) as Box<dyn Source>
         };
         let mut source = apply(still(), transform("270", false, Some("1,1,4,5"))).unwrap();

@@ -174,6 +174,9 @@ impl Address {
     }
 
     fn camera(rest: &str) -> Result<Self, String> {
+        if rest.contains('\0') {
+            return Err("a path cannot hold a zero".to_string());
+        }
         let (node, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (mut card, mut coding, mut others) = (None, None, Vec::new());
         for pair in query.split('&') {
@@ -296,7 +299,7 @@ mod tests {
         assert_eq!(query.coding, Some(Coding::Mjpg));
         for (uri, fragment) in [
             ("v4l:/dev/video0?name=x", "by its path or by name=, not by both"),
-            ("v4l:?format=H264", "format `H264` is not one of YUYV, NV12, UYVY, MJPG, GREY"),
+            ("v4l:?format=H264", "format `H264` is not one of YUYV, NV12, YU12, UYVY, MJPG, GREY"),
             ("v4l:?zoom=2", "unknown option `zoom`: there are name=PART, format=YUYV, size=WxH and fps=N"),
             ("v4l:?name=", "unknown option `name`"),
             ("v4l:?format=YUYV&format=NV12", "is given twice"),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use kinora::capture::{self, Options, Place, Source, Transform};
+use kinora::capture::{self, Options, Place, Source, SourceInfo, Transform};
 use kinora::decision::{Decision, Settings};
 use kinora::display::{self, Display, Format};
 use kinora::engine;
@@ -97,7 +97,7 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
         stop,
     }
     .run()?;
-    report(&summary);
+    report(&summary, &info);
     Ok(())
 }
 
@@ -193,25 +193,25 @@ fn open_source(args: &RunArgs, stop: &Stop) -> Result<(Box<dyn Source>, Opener),
 
 /// The first camera, else the mannequin.
 fn default_source() -> &'static str {
-    let cameras = capture::cameras();
-    let problems = cameras.iter().filter_map(|camera| Some((camera.path.display(), camera.problem.as_deref()?)));
-    for (path, problem) in problems {
-        log::warn!("{path}: {problem}");
-    }
-    if cameras.iter().any(|camera| !camera.modes.is_empty()) {
+    if capture::any_camera() {
         return "v4l:";
     }
     log::info!("no camera that can be used: the built-in mannequin is the source");
     BUILT_IN
 }
 
-fn report(summary: &Summary) {
+fn report(summary: &Summary, source: &SourceInfo) {
     let Summary { frames, dropped, repeated, decisions, actions, latency } = summary;
     log::info!("{frames} frames, {dropped} lost, {repeated} repeated, {decisions} decisions, {actions} actions");
     let Some(latency) = latency else { return };
     let words = |[p50, p99]: Share| format!("{p50:.1} ms, p99 {p99:.1}");
+    let from = match (source.stamped, source.live) {
+        (true, _) => "capture",
+        (false, true) => "arrival",
+        (false, false) => "due",
+    };
     log::info!(
-        "capture to picture {} (capture {}; wait {}; compose {}; present {})",
+        "{from} to picture {} (capture {}; wait {}; compose {}; present {})",
         words(latency.total),
         words(latency.capture),
         words(latency.wait),

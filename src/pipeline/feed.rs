@@ -58,7 +58,9 @@ impl Feed {
         let (sender, frames) = ring((0..SLOTS).map(|_| Frame::default()).collect(), ready.clone());
         let state = Arc::new(Mutex::new(State::default()));
         let stop = Stop::default();
-        let worker = Worker { sender, reopen, realtime, ready, state: state.clone(), attempts: 0, stop: stop.clone() };
+        let (attempts, told) = (0, String::new());
+        let worker =
+            Worker { sender, reopen, realtime, ready, state: state.clone(), attempts, told, stop: stop.clone() };
         let thread = std::thread::Builder::new()
             .name("capture".into())
             .spawn(move || worker.run(source))
@@ -102,6 +104,8 @@ struct Worker {
     state: Arc<Mutex<State>>,
     /// How often it was tried to open a lost source since its last frame.
     attempts: usize,
+    /// Why it was lost or could not be opened, as it was last said.
+    told: String,
     stop: Stop,
 }
 
@@ -114,12 +118,15 @@ impl Worker {
             match self.read(source, &mut splice) {
                 Ok(()) => return,
                 Err(error) if error.kind().can_retry() => {
-                    // One that opens again and again without a frame was told once.
-                    let level = if self.attempts == 0 { log::Level::Warn } else { log::Level::Debug };
-                    log::log!(level, "{error}; reopening");
+                    let reason = error.to_string();
+                    // One that opens again and again without a frame is told once.
+                    if self.attempts == 0 || self.told != reason {
+                        log::warn!("{reason}; reopening");
+                    }
+                    self.told.clone_from(&reason);
                     self.tell(|state| {
                         state.loss.count += u64::from(!state.loss.present);
-                        (state.loss.reason, state.loss.present) = (error.to_string(), true);
+                        (state.loss.reason, state.loss.present) = (reason, true);
                     });
                 }
                 Err(error) => return self.tell(|state| state.failed = Some(error)),
@@ -161,13 +168,13 @@ impl Worker {
                 frame.captured = frame.received;
             }
             splice.apply(&mut frame);
+            if let Some(slot) = self.free_slot() {
+                self.sender.send(std::mem::replace(&mut frame, slot));
+            }
             // A source is back when it delivers, not when it can be opened.
             if std::mem::take(&mut self.attempts) > 0 {
                 log::info!("{}: back", source.info().name);
                 self.tell(|state| state.loss.present = false);
-            }
-            if let Some(slot) = self.free_slot() {
-                self.sender.send(std::mem::replace(&mut frame, slot));
             }
         }
         Ok(())
@@ -197,8 +204,11 @@ impl Worker {
             match (self.reopen)() {
                 Ok(source) => return Some(source),
                 Err(error) => {
-                    log::debug!("{error}");
-                    self.tell(|state| state.loss.reason = error.to_string());
+                    let reason = error.to_string();
+                    if std::mem::replace(&mut self.told, reason.clone()) != reason {
+                        log::warn!("{reason}; trying again");
+                    }
+                    self.tell(|state| state.loss.reason = reason);
                 }
             }
         }
@@ -247,7 +257,14 @@ pub(super) struct Scripted {
 #[cfg(test)]
 impl Scripted {
     pub fn boxed(count: u64, end: fn() -> Result<Captured>) -> Box<dyn Source> {
-        let info = SourceInfo { name: "scripted".into(), width: 16, height: 12, frame_rate: 20.0, live: false };
+        let info = SourceInfo {
+            name: "scripted".into(),
+            width: 16,
+            height: 12,
+            frame_rate: 20.0,
+            live: false,
+            stamped: false,
+        };
         Box::new(Self { info, next: 0, count, end })
     }
 }

@@ -244,6 +244,7 @@ impl Worker {
         loop {
             // Asked before receiving, so that what was sent just before the end is still seen.
             let closed = self.planes.closed();
+            self.interrupted(&mut events, &mut newest);
             let mut any = false;
             while let Some(plane) = self.planes.receive() {
                 self.recognizer.absorb(&plane, &mut events);
@@ -266,21 +267,25 @@ impl Worker {
                 }
                 self.note_overload();
                 self.publish(&mut events, newest.map(|(frame, captured)| (frame, Some(captured))));
-            } else if !self.interrupted(&mut events, newest.map(|(frame, _)| frame)) {
+            } else {
                 self.bell.wait(Duration::from_millis(200));
             }
         }
     }
 
-    /// Ends what runs if that is wanted.
-    fn interrupted(&mut self, events: &mut Vec<Event>, frame: Option<u64>) -> bool {
+    /// Ends what runs if that is wanted. Planes that wait are from before the loss, or begin a window that is a little
+    /// shorter then: no decision is made on them.
+    fn interrupted(&mut self, events: &mut Vec<Event>, newest: &mut Option<(u64, Instant)>) {
         let wanted = self.shared.lock().unwrap_or_else(PoisonError::into_inner).interrupt;
-        let Interrupt::Wanted(t) = wanted else { return false };
+        let Interrupt::Wanted(t) = wanted else { return };
+        while let Some(plane) = self.planes.receive() {
+            *newest = Some((plane.sequence, plane.captured));
+            self.planes.give_back(plane);
+        }
         self.recognizer.interrupt(t, events);
-        self.publish(events, frame.map(|frame| (frame, None)));
+        self.publish(events, newest.map(|(frame, _)| (frame, None)));
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).interrupt = Interrupt::Done;
         self.ready.ring();
-        true
     }
 
     fn note_overload(&mut self) {

@@ -109,6 +109,8 @@ impl Pipeline {
             size: (info.width, info.height),
             lost: None,
             losses: 0,
+            frames_before: 0,
+            told: None,
             first: None,
             last_sequence: None,
             last_time: Duration::ZERO,
@@ -164,6 +166,10 @@ struct Run {
     lost: Option<String>,
     /// Losses that were reported.
     losses: u64,
+    /// Frames that had arrived when it was lost.
+    frames_before: u64,
+    /// What the event file says of the source.
+    told: Option<SourceState>,
     first: Option<Duration>,
     last_sequence: Option<u64>,
     last_time: Duration,
@@ -179,7 +185,10 @@ impl Run {
             let took = self.take_frames()?;
             self.recognition.collect(&mut self.found)?;
             self.write_events()?;
-            self.follow_source()?;
+            // Without real time the frames before a loss still wait, one for each turn.
+            if self.realtime || !took {
+                self.follow_source()?;
+            }
             if self.display.poll()? == Wish::Quit || self.limit_reached() {
                 return Ok(());
             }
@@ -333,29 +342,41 @@ impl Run {
     /// Reports a source that went away or came back: event line, and the banner on the last picture.
     fn follow_source(&mut self) -> Result<()> {
         let loss = self.feed.loss();
-        let wall = self.realtime.then(SystemTime::now);
-        if loss.count > self.losses {
+        let new = loss.count > self.losses;
+        if (new || loss.present) && self.lost.as_ref() != Some(&loss.reason) {
+            if self.lost.is_none() {
+                // What comes next begins a new window, even if it comes while a decision on the old one is being made.
+                self.intake.reset();
+                self.frames_before = self.summary.frames;
+            }
+            self.show_loss(loss.reason.clone())?;
+        }
+        if new {
             // What was seen until then is written first, so that times in the event file never go back.
             if !self.recognition.interrupt(self.last_time, &mut self.found)? {
                 return Ok(());
             }
             self.write_events()?;
-            self.intake.reset();
-            if let Some(events) = &mut self.events {
-                events.write_source(SourceState::Lost, Some(&loss.reason), self.last_time, wall)?;
-            }
+            self.tell_source(SourceState::Lost, Some(&loss.reason))?;
             self.losses = loss.count;
-            self.show_loss(loss.reason)?;
-        } else if loss.present && self.lost.as_ref() != Some(&loss.reason) {
-            self.show_loss(loss.reason)?;
         }
-        if !loss.present
-            && self.lost.take().is_some()
-            && let Some(events) = &mut self.events
-        {
-            events.write_source(SourceState::Back, None, self.last_time, wall)?;
+        // Back with the first frame that is seen.
+        if !loss.present && self.lost.is_some() && self.summary.frames > self.frames_before {
+            self.lost = None;
+            self.tell_source(SourceState::Back, None)?;
         }
         Ok(())
+    }
+
+    /// Writes what became of the source. One that was lost again before its return was written was back in between.
+    fn tell_source(&mut self, state: SourceState, reason: Option<&str>) -> Result<()> {
+        let Some(events) = &mut self.events else { return Ok(()) };
+        let wall = self.realtime.then(SystemTime::now);
+        if state == SourceState::Lost && self.told == Some(SourceState::Lost) {
+            events.write_source(SourceState::Back, None, self.last_time, wall)?;
+        }
+        self.told = Some(state);
+        events.write_source(state, reason, self.last_time, wall)
     }
 
     /// Says on the last picture why there is no other.

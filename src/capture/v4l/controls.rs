@@ -15,6 +15,7 @@ use v4l::v4l_sys::{
 
 use super::ioctl::{self, ControlInfo};
 use crate::capture::{Control, ControlState};
+use crate::{Error, ErrorKind, Result};
 
 /// A control with the items of its menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +69,17 @@ pub(super) fn list(device: &Device) -> Vec<ControlState> {
 /// Sets what is asked for.
 ///
 /// # Errors
-/// What cannot be set, and what could be.
-pub(super) fn set(device: &Device, wanted: &[Control]) -> Result<(), String> {
+/// `Usage` with what cannot be set and what could be, `SourceLost` when the camera does not answer.
+pub(super) fn set(device: &Device, wanted: &[Control]) -> Result<()> {
     let offers = if wanted.is_empty() { Vec::new() } else { offers(device) };
     for control in wanted {
-        for (id, value) in plan(control, &offers)? {
-            ioctl::set_control(device, id, value)
-                .map_err(|e| format!("control {control}: the camera refuses it: {e}"))?;
+        for (id, value) in plan(control, &offers).map_err(|reason| Error::new(ErrorKind::Usage, reason))? {
+            ioctl::set_control(device, id, value).map_err(|e| match e.raw_os_error() {
+                Some(libc::EINVAL | libc::ERANGE | libc::EACCES | libc::EBUSY) => {
+                    Error::new(ErrorKind::Usage, format_args!("control {control}: the camera refuses it: {e}"))
+                }
+                _ => super::failed(&format!("control {control}"), &e),
+            })?;
         }
     }
     Ok(())

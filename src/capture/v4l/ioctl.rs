@@ -10,8 +10,9 @@ use v4l::Device;
 use v4l::v4l_sys::{
     V4L2_BUF_FLAG_ERROR, V4L2_BUF_FLAG_TIMESTAMP_MASK, V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC, V4L2_CTRL_FLAG_NEXT_CTRL,
     V4L2_EVENT_SOURCE_CHANGE, v4l2_buf_type_V4L2_BUF_TYPE_VIDEO_CAPTURE as CAPTURE, v4l2_buffer, v4l2_capability,
-    v4l2_control, v4l2_event, v4l2_event_subscription, v4l2_field_V4L2_FIELD_ANY as ANY_FIELD, v4l2_format, v4l2_fract,
-    v4l2_memory_V4L2_MEMORY_MMAP as MMAP, v4l2_query_ext_ctrl, v4l2_querymenu, v4l2_requestbuffers, v4l2_streamparm,
+    v4l2_control, v4l2_dv_timings, v4l2_event, v4l2_event_subscription, v4l2_field_V4L2_FIELD_ANY as ANY_FIELD,
+    v4l2_fmtdesc, v4l2_format, v4l2_fract, v4l2_memory_V4L2_MEMORY_MMAP as MMAP, v4l2_query_ext_ctrl, v4l2_querymenu,
+    v4l2_requestbuffers, v4l2_streamparm,
 };
 use v4l::v4l2::vidioc;
 
@@ -62,6 +63,35 @@ pub(super) fn capability(device: &Device) -> io::Result<Capability> {
     let own = caps.capabilities & v4l::v4l_sys::V4L2_CAP_DEVICE_CAPS != 0;
     let capabilities = if own { caps.device_caps } else { caps.capabilities };
     Ok(Capability { card: text(&caps.card), bus: text(&caps.bus_info), driver: text(&caps.driver), capabilities })
+}
+
+/// The four-character codes of the formats that a device captures: VIDIOC_ENUM_FMT.
+pub(super) fn formats(device: &Device) -> Vec<[u8; 4]> {
+    let mut codes = Vec::new();
+    loop {
+        let mut format: v4l2_fmtdesc = zeroed();
+        (format.index, format.type_) = (codes.len() as u32, CAPTURE);
+        // SAFETY: the structure of this call.
+        // A driver that never ends its list is nonsense.
+        if codes.len() == 256 || unsafe { call(device, vidioc::VIDIOC_ENUM_FMT, &mut format) }.is_err() {
+            return codes;
+        }
+        codes.push(format.pixelformat.to_le_bytes());
+    }
+}
+
+/// Takes over the timings of the signal at an input, such as HDMI: VIDIOC_QUERY_DV_TIMINGS and VIDIOC_S_DV_TIMINGS. Does
+/// nothing for cameras.
+pub(super) fn take_signal(device: &Device) -> io::Result<()> {
+    const QUERY_DV_TIMINGS: vidioc::_IOC_TYPE = request(2, 99, size_of::<v4l2_dv_timings>());
+    const S_DV_TIMINGS: vidioc::_IOC_TYPE = request(3, 87, size_of::<v4l2_dv_timings>());
+    let mut timings: v4l2_dv_timings = zeroed();
+    // SAFETY: the structure of both calls.
+    match unsafe { call(device, QUERY_DV_TIMINGS, &mut timings) } {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::ENODATA | libc::EINVAL)) => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => unsafe { call(device, S_DV_TIMINGS, &mut timings) },
+    }
 }
 
 /// A format that says nothing.
@@ -208,6 +238,8 @@ pub(super) struct Filled {
     pub(super) sequence: u32,
     /// When it was taken on CLOCK_MONOTONIC, if the driver uses that clock.
     pub(super) taken: Option<std::time::Duration>,
+    /// When we had it.
+    pub(super) arrived: std::time::Instant,
     /// Whether the driver says that its content is damaged.
     pub(super) damaged: bool,
 }
@@ -256,6 +288,7 @@ pub(super) fn dequeue(device: &Device) -> io::Result<Option<Filled>> {
         used: buffer.bytesused as usize,
         sequence: buffer.sequence,
         taken: monotonic.then(|| std::time::Duration::new(seconds, micros * 1000)),
+        arrived: std::time::Instant::now(),
         damaged: buffer.flags & V4L2_BUF_FLAG_ERROR != 0,
     }))
 }

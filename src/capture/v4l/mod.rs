@@ -6,18 +6,18 @@
 
 mod controls;
 mod ioctl;
-mod modes;
+mod node;
+mod offers;
 mod stream;
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use v4l::Device;
 use v4l::v4l_sys::{
-    V4L2_CAP_STREAMING, V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_VIDEO_M2M, v4l2_colorspace_V4L2_COLORSPACE_BT2020 as BT2020,
-    v4l2_colorspace_V4L2_COLORSPACE_DCI_P3 as DCI_P3, v4l2_colorspace_V4L2_COLORSPACE_JPEG as JPEG,
-    v4l2_colorspace_V4L2_COLORSPACE_REC709 as REC709, v4l2_quantization_V4L2_QUANTIZATION_DEFAULT as DEFAULT,
+    v4l2_colorspace_V4L2_COLORSPACE_BT2020 as BT2020, v4l2_colorspace_V4L2_COLORSPACE_DCI_P3 as DCI_P3,
+    v4l2_colorspace_V4L2_COLORSPACE_JPEG as JPEG, v4l2_colorspace_V4L2_COLORSPACE_REC709 as REC709,
+    v4l2_quantization_V4L2_QUANTIZATION_DEFAULT as DEFAULT,
     v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE as FULL_RANGE, v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_601 as ENC_601,
     v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_709 as ENC_709, v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_BT2020 as ENC_BT2020,
     v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_SYCC as ENC_SYCC, v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_XV601 as ENC_XV601,
@@ -25,28 +25,23 @@ use v4l::v4l_sys::{
 };
 use yuv::{YuvRange, YuvStandardMatrix};
 
+use super::modes::{self, Choice, Wanted};
 use super::pixels::{Coding, Layout};
 use super::uri::{CameraName, CameraQuery};
-use super::{CameraInfo, Captured, Options, Source, SourceInfo};
+use super::{Captured, Options, Source, SourceInfo};
 use crate::frame::Frame;
 use crate::stop::Stop;
 use crate::{Error, ErrorKind, Result};
-use ioctl::{Capability, Filled, PixFormat};
-use modes::{Choice, Wanted};
+use ioctl::{Filled, PixFormat};
+pub(super) use node::{Identity, any_camera, cameras};
 use stream::{Ready, Stream};
 
 /// How long a camera may go without a usable picture before it counts as lost.
 const STALL: Duration = Duration::from_secs(2);
 /// Cameras slower than the stall time get so many intervals.
 const STALL_INTERVALS: f32 = 3.0;
-
-/// Which camera it is, to find it again when it comes back under another number.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
-    path: PathBuf,
-    card: String,
-    bus: String,
-}
+/// How long a camera may take for its first picture: some measure the light first, or look for a signal.
+const START: Duration = Duration::from_secs(5);
 
 /// A camera that delivers.
 pub(super) struct Camera {
@@ -83,10 +78,10 @@ impl Camera {
         options: &Options,
         before: Option<&Identity>,
         stop: &Stop,
-    ) -> Result<(Self, Identity)> {
-        let (device, identity) = find(name, before)?;
-        let what = format!("{} ({})", identity.path.display(), identity.card);
-        let camera = Self::start(device, &what, query, options, stop).map_err(|e| e.within(&what))?;
+    ) -> Result<(Self, Option<Identity>)> {
+        let (node, identity) = node::find(name, before)?;
+        let what = format!("{} ({})", node.path.display(), node.capability.card);
+        let camera = Self::start(node.device, &what, query, options, stop).map_err(|e| e.within(&what))?;
         Ok((camera, identity))
     }
 
@@ -97,23 +92,26 @@ impl Camera {
             rate: query.query.frame_rate.or(options.frame_rate).unwrap_or(modes::RATE),
             coding: query.coding,
         };
-        let offered = modes::offered(&device, wanted.size);
+        // The format of an input follows from its signal.
+        ioctl::take_signal(&device).map_err(|e| failed("signal", &e))?;
+        let offered = offers::offered(&device, wanted.size);
         let choice = modes::choose(&offered, &wanted).ok_or_else(|| unknown_formats(&device, wanted.coding))?;
-        let pix = ioctl::set_format(&device, choice.coding.fourcc(), choice.size).map_err(|e| failed("format", &e))?;
+        let pix = ioctl::set_format(&device, choice.fourcc, choice.size).map_err(|e| failed("format", &e))?;
         let layout = layout(&pix).map_err(|reason| Error::new(ErrorKind::Source, reason))?;
         // Always set: some drivers begin at a few pictures a second. Inputs with a rate of their own refuse.
         if let Err(e) = ioctl::set_interval(&device, choice.interval) {
             log::debug!("{what}: the rate cannot be set: {e}");
         }
         let interval = ioctl::interval(&device).unwrap_or(choice.interval);
-        controls::set(&device, &options.controls).map_err(|reason| Error::new(ErrorKind::Usage, reason))?;
+        controls::set(&device, &options.controls)?;
         ioctl::subscribe_source_changes(&device);
         let frame_rate = modes::rate(interval);
         tell(what, &layout, frame_rate, &wanted, size.is_some(), &choice);
         let stall = STALL.max(Duration::from_secs_f32((STALL_INTERVALS / frame_rate.max(0.01)).min(60.0)));
         let began = monotonic();
         let stream = Stream::start(device).map_err(|e| failed("stream", &e))?;
-        let info = SourceInfo { name: what.into(), width: layout.width, height: layout.height, frame_rate, live: true };
+        let (width, height) = (layout.width, layout.height);
+        let info = SourceInfo { name: what.into(), width, height, frame_rate, live: true, stamped: true };
         Ok(Self {
             info,
             stream,
@@ -136,9 +134,11 @@ impl Camera {
 
     /// Sets the times and the number of the picture `filled`.
     fn stamp(&mut self, filled: &Filled, into: &mut Frame) {
-        let now = Instant::now();
-        let age = filled.taken.map_or(Duration::ZERO, |taken| monotonic().saturating_sub(taken));
-        into.captured = now.checked_sub(age).unwrap_or(now);
+        let age = filled.taken.map(|taken| monotonic().saturating_sub(taken));
+        into.captured = age.and_then(|age| Instant::now().checked_sub(age)).unwrap_or(filled.arrived);
+        if age.is_none() && self.epoch.is_none() {
+            log::info!("{}: the driver has no times of its own: latency counts from arrival", self.info.name);
+        }
         let time = into.captured.saturating_duration_since(*self.epoch.get_or_insert(into.captured));
         // Drivers that step back are rare; nothing after us expects it.
         into.timestamp = self.last_time.map_or(time, |last| time.max(last + Duration::from_nanos(1)));
@@ -170,12 +170,13 @@ impl Source for Camera {
                 return Ok(Captured::End);
             }
             let silent = self.last_picture.elapsed();
-            if silent >= self.stall {
-                let seconds = self.stall.as_secs_f32();
+            let patience = if self.epoch.is_some() { self.stall } else { self.stall.max(START) };
+            if silent >= patience {
+                let seconds = patience.as_secs_f32();
                 let why = self.unusable.take().map_or(String::new(), |why| format!(": {why}"));
                 return Err(self.lost(format_args!("no usable picture for {seconds:.0} s{why}")));
             }
-            match self.stream.wait(Stop::TICK.min(self.stall - silent)).map_err(|e| self.lost(words(&e)))? {
+            match self.stream.wait(Stop::TICK.min(patience - silent)).map_err(|e| self.lost(words(&e)))? {
                 Ready::Nothing => continue,
                 Ready::Changed => return Err(self.lost("the signal's format has changed")),
                 Ready::Picture => {}
@@ -228,6 +229,8 @@ fn words(error: &io::Error) -> String {
         Some(libc::EIO) => "input/output error: the camera or its cable does not work".to_string(),
         Some(libc::ENOSPC) => "the USB bus has no room for it: use another port or a smaller size".to_string(),
         Some(libc::EPROTO) => "the USB connection does not work".to_string(),
+        Some(libc::ENOLINK | libc::ENOLCK) => "there is no signal at its input".to_string(),
+        Some(libc::ERANGE) => "the signal at its input is out of its range".to_string(),
         _ => error.to_string(),
     }
 }
@@ -242,9 +245,7 @@ fn failed(what: &str, error: &io::Error) -> Error {
 }
 
 fn unknown_formats(device: &Device, wanted: Option<Coding>) -> Error {
-    use v4l::video::Capture;
-    let offers = device.enum_formats().unwrap_or_default();
-    let names: Vec<_> = offers.iter().map(|format| format.fourcc.to_string()).collect();
+    let names: Vec<_> = ioctl::formats(device).iter().map(|code| String::from_utf8_lossy(code).into_owned()).collect();
     let known = Coding::OF_CAMERAS.map(|coding| coding.to_string()).join(", ");
     let message = match (wanted, names.is_empty()) {
         // A loopback device without a writer, or one that is just going away.
@@ -293,141 +294,6 @@ fn matrix(pix: &PixFormat) -> YuvStandardMatrix {
     }
 }
 
-/// A node of the system that pictures can be captured from.
-struct Node {
-    path: PathBuf,
-    device: Device,
-    capability: Capability,
-}
-
-impl Node {
-    /// Opens `path` if it is a camera: it captures, streams, and is not a codec that takes pictures and gives others.
-    fn open(path: &Path) -> io::Result<Option<Self>> {
-        let device = Device::with_path(path)?;
-        let capability = ioctl::capability(&device)?;
-        let can = |wanted: u32| capability.capabilities & wanted == wanted;
-        let camera = can(V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING) && !can(V4L2_CAP_VIDEO_M2M);
-        Ok(camera.then(|| Self { path: path.to_path_buf(), device, capability }))
-    }
-
-    /// The number in its name; nodes are looked at in that order.
-    fn number(path: &Path) -> Option<u32> {
-        path.file_name()?.to_str()?.strip_prefix("video")?.parse().ok()
-    }
-
-    /// The nodes of all cameras that can be opened, and why others cannot.
-    fn all() -> Vec<(PathBuf, io::Result<Self>)> {
-        let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut paths: Vec<_> = entries.filter(|path| Self::number(path).is_some()).collect();
-        paths.sort_by_key(|path| Self::number(path));
-        let open = |path: PathBuf| match Self::open(&path) {
-            Ok(node) => Some((path, Ok(node?))),
-            Err(e) => Some((path, Err(e))),
-        };
-        paths.into_iter().filter_map(open).collect()
-    }
-
-    /// Whether it offers a format that we know. A loopback device that nobody feeds offers none.
-    fn is_known(&self) -> bool {
-        use v4l::video::Capture;
-        let offers = self.device.enum_formats().unwrap_or_default();
-        offers.iter().any(|format| Coding::of_fourcc(format.fourcc.repr).is_some())
-    }
-
-    fn identity(&self) -> Identity {
-        Identity { path: self.path.clone(), card: self.capability.card.clone(), bus: self.capability.bus.clone() }
-    }
-}
-
-/// Finds the camera that `name` says; first the one that it was `before`, wherever that is now.
-fn find(name: &CameraName, before: Option<&Identity>) -> Result<(Device, Identity)> {
-    let mut nodes = Node::all();
-    let mut take = |wanted: &dyn Fn(&Node) -> bool| {
-        let at = nodes.iter().position(|(_, node)| node.as_ref().is_ok_and(wanted))?;
-        let (_, node) = nodes.swap_remove(at);
-        node.ok().map(|node| (node.identity(), node.device))
-    };
-    if let Some(before) = before {
-        let same = |node: &Node| node.capability.card == before.card && node.capability.bus == before.bus;
-        let found = take(&|node| node.path == before.path && same(node))
-            .or_else(|| take(&same))
-            .or_else(|| take(&|node| node.capability.card == before.card));
-        if let Some((identity, device)) = found {
-            if identity.path != before.path {
-                log::info!("{}: now at {}", before.path.display(), identity.path.display());
-            }
-            return Ok((device, identity));
-        }
-    }
-    let found = match name {
-        // USB first: boards have nodes of their image processor, too, which capture nothing by themselves.
-        CameraName::First => {
-            let usb = |node: &Node| node.capability.bus.starts_with("usb");
-            take(&|node| usb(node) && node.is_known()).or_else(|| take(&Node::is_known)).or_else(|| take(&|_| true))
-        }
-        CameraName::Card(part) => {
-            let part = part.to_lowercase();
-            take(&|node| node.capability.card.to_lowercase().contains(&part))
-        }
-        // Links of /dev/v4l/by-id are welcome: they are opened as they are.
-        CameraName::Path(path) => {
-            let node = Node::open(path).map_err(|e| match e.kind() {
-                io::ErrorKind::NotFound => not_there(name, &nodes),
-                _ => failed(&path.display().to_string(), &e),
-            })?;
-            let node = node.ok_or_else(|| {
-                let message = format!("{}: is no camera: it does not capture pictures", path.display());
-                Error::new(ErrorKind::Source, message)
-            })?;
-            Some((node.identity(), node.device))
-        }
-    };
-    found.map(|(identity, device)| (device, identity)).ok_or_else(|| not_there(name, &nodes))
-}
-
-fn not_there(name: &CameraName, nodes: &[(PathBuf, io::Result<Node>)]) -> Error {
-    let listed = nodes.iter().map(|(path, node)| match node {
-        Ok(node) => format!("{} ({})", path.display(), node.capability.card),
-        Err(e) => format!("{} (cannot be opened: {})", path.display(), words(e)),
-    });
-    let listed: Vec<_> = listed.collect();
-    let there = if listed.is_empty() { "there is none".into() } else { format!("there are {}", listed.join(", ")) };
-    Error::new(ErrorKind::Source, format_args!("{name}: no such camera; {there}"))
-}
-
-/// The cameras of this machine, for `kinora devices`, and nodes that cannot be opened.
-pub(super) fn cameras() -> Vec<CameraInfo> {
-    let describe = |(path, node): (PathBuf, io::Result<Node>)| match node {
-        Err(e) => CameraInfo { path, problem: Some(words(&e)), ..CameraInfo::default() },
-        Ok(node) => {
-            let Capability { card, bus, driver, .. } = node.capability;
-            let modes = modes::offered(&node.device, modes::SIZE).iter().map(describe_mode).collect();
-            CameraInfo { path, name: card, bus, driver, modes, controls: controls::list(&node.device), problem: None }
-        }
-    };
-    Node::all().into_iter().map(describe).collect()
-}
-
-fn describe_mode(mode: &modes::Mode) -> String {
-    let size = match mode.sizes {
-        modes::Sizes::Exact(width, height) => format!("{width}x{height}"),
-        modes::Sizes::Range(from, to, step) => {
-            format!("{}x{} to {}x{} by {}x{}", from.0, from.1, to.0, to.1, step.0, step.1)
-        }
-        modes::Sizes::Unknown => "any size".to_string(),
-    };
-    let mut rates: Vec<_> = mode.intervals.iter().map(|interval| format!("{:.4}", modes::rate(*interval))).collect();
-    for rate in &mut rates {
-        *rate = rate.trim_end_matches('0').trim_end_matches('.').to_string();
-    }
-    // A range of rates was written out one by one.
-    match rates.as_slice() {
-        [] => format!("{} {size}", mode.coding),
-        [first, .., last] if rates.len() > 12 => format!("{} {size} at {last} to {first} Hz", mode.coding),
-        rates => format!("{} {size} at {} Hz", mode.coding, rates.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -440,14 +306,6 @@ mod tests {
         assert_eq!(step(u32::MAX, 1), 2);
         assert_eq!(step(7, 7), 1, "a driver that does not count");
         assert_eq!(step(900, 0), 1, "a driver that begins again");
-    }
-
-    #[test]
-    fn nodes_are_told_from_other_files_and_ordered_by_number() {
-        assert_eq!(Node::number(Path::new("/dev/video10")), Some(10));
-        for other in ["/dev/video", "/dev/videox", "/dev/v4l-subdev0", "/dev/vbi0", "/dev/video-1"] {
-            assert_eq!(Node::number(Path::new(other)), None, "{other}");
-        }
     }
 
     #[test]

@@ -1,12 +1,7 @@
 //! Which format, size and rate a camera is asked for: pure choice from what it offers, so that it can be tested without
 //! one.
 
-use v4l::frameinterval::FrameIntervalEnum;
-use v4l::framesize::FrameSizeEnum;
-use v4l::video::Capture;
-use v4l::{Device, FourCC};
-
-use crate::capture::pixels::Coding;
+use super::pixels::Coding;
 
 /// What is taken where nothing is asked for.
 pub(super) const SIZE: (u32, u32) = (640, 480);
@@ -32,6 +27,8 @@ pub(super) type Interval = (u32, u32);
 pub(super) struct Mode {
     /// The format.
     pub(super) coding: Coding,
+    /// What the system calls it: some drivers have more than one name for a format.
+    pub(super) fourcc: [u8; 4],
     /// The sizes.
     pub(super) sizes: Sizes,
     /// The times from picture to picture at this size, shortest first; empty if it does not say.
@@ -54,6 +51,8 @@ pub(super) struct Wanted {
 pub(super) struct Choice {
     /// The format.
     pub(super) coding: Coding,
+    /// What the system calls it.
+    pub(super) fourcc: [u8; 4],
     /// Width and height.
     pub(super) size: (u32, u32),
     /// Time from picture to picture.
@@ -80,7 +79,7 @@ pub(super) fn choose(modes: &[Mode], wanted: &Wanted) -> Option<Choice> {
         let off = u64::from(size.0) * u64::from(size.1);
         let wanted_area = u64::from(wanted.size.0) * u64::from(wanted.size.1);
         let key = (too_small, off.abs_diff(wanted_area), (short * 1000.0) as u32, order(mode.coding));
-        (key, Choice { coding: mode.coding, size, interval })
+        (key, Choice { coding: mode.coding, fourcc: mode.fourcc, size, interval })
     });
     ranked.min_by_key(|(key, _)| *key).map(|(_, choice)| choice)
 }
@@ -92,7 +91,7 @@ fn nearest_interval(intervals: &[Interval], wanted: f32) -> Interval {
 }
 
 impl Sizes {
-    fn nearest(self, (width, height): (u32, u32)) -> (u32, u32) {
+    pub(super) fn nearest(self, (width, height): (u32, u32)) -> (u32, u32) {
         match self {
             Self::Exact(width, height) => (width, height),
             Self::Unknown => (width, height),
@@ -107,51 +106,6 @@ impl Sizes {
     }
 }
 
-/// All that `device` offers in formats that we know.
-pub(super) fn offered(device: &Device, wanted: (u32, u32)) -> Vec<Mode> {
-    let mut modes = Vec::new();
-    for format in device.enum_formats().unwrap_or_default() {
-        let Some(coding) = Coding::of_fourcc(format.fourcc.repr) else { continue };
-        let sizes: Vec<Sizes> = device.enum_framesizes(format.fourcc).unwrap_or_default().iter().map(sizes).collect();
-        if sizes.is_empty() {
-            modes.push(Mode { coding, sizes: Sizes::Unknown, intervals: intervals(device, format.fourcc, wanted) });
-        }
-        for sizes in sizes {
-            modes.push(Mode { coding, sizes, intervals: intervals(device, format.fourcc, sizes.nearest(wanted)) });
-        }
-    }
-    modes
-}
-
-fn sizes(offer: &v4l::framesize::FrameSize) -> Sizes {
-    match &offer.size {
-        FrameSizeEnum::Discrete(size) => Sizes::Exact(size.width, size.height),
-        FrameSizeEnum::Stepwise(s) => {
-            Sizes::Range((s.min_width, s.min_height), (s.max_width, s.max_height), (s.step_width, s.step_height))
-        }
-    }
-}
-
-fn intervals(device: &Device, fourcc: FourCC, (width, height): (u32, u32)) -> Vec<Interval> {
-    let offers = device.enum_frameintervals(fourcc, width, height).unwrap_or_default();
-    let mut intervals: Vec<Interval> = offers
-        .iter()
-        .flat_map(|offer| match &offer.interval {
-            FrameIntervalEnum::Discrete(f) => vec![(f.numerator, f.denominator)],
-            // Whole rates within the range stand for all of it.
-            FrameIntervalEnum::Stepwise(s) => {
-                let (fast, slow) =
-                    (rate((s.min.numerator, s.min.denominator)), rate((s.max.numerator, s.max.denominator)));
-                (1..=240_u32).filter(|n| (slow..=fast).contains(&(*n as f32))).map(|n| (1, n)).collect()
-            }
-        })
-        .filter(|(numerator, denominator)| *numerator > 0 && *denominator > 0)
-        .collect();
-    intervals.sort_by(|a, b| rate(*b).total_cmp(&rate(*a)));
-    intervals.dedup();
-    intervals
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -159,7 +113,7 @@ mod tests {
 
     fn mode(coding: Coding, width: u32, height: u32, rates: &[u32]) -> Mode {
         let intervals = rates.iter().map(|rate| (1, *rate)).collect();
-        Mode { coding, sizes: Sizes::Exact(width, height), intervals }
+        Mode { coding, fourcc: coding.fourcc(), sizes: Sizes::Exact(width, height), intervals }
     }
 
     /// A webcam on USB 2: raw pictures at a low rate where they are large.
@@ -210,10 +164,11 @@ mod tests {
     #[test]
     fn ranges_are_cut_to_their_steps_and_silence_means_what_is_wanted() {
         let range = Sizes::Range((48, 32), (1920, 1080), (16, 8));
-        let modes = [Mode { coding: Coding::Nv12, sizes: range, intervals: vec![] }];
+        let of = |coding: Coding, sizes| [Mode { coding, fourcc: coding.fourcc(), sizes, intervals: vec![] }];
+        let modes = of(Coding::Nv12, range);
         assert_eq!(chosen(&modes, (650, 485), 29.97), (Coding::Nv12, (640, 480), (1000, 29_970)));
         assert_eq!(chosen(&modes, (16, 9000), 25.0).1, (48, 1080));
-        let modes = [Mode { coding: Coding::Yuyv, sizes: Sizes::Unknown, intervals: vec![] }];
+        let modes = of(Coding::Yuyv, Sizes::Unknown);
         assert_eq!(chosen(&modes, (654, 321), 30.0).1, (654, 321));
         assert_eq!(Sizes::Range((8, 8), (4, 4), (0, 0)).nearest((6, 6)), (8, 8), "a driver's nonsense");
     }
