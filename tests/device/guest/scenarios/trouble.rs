@@ -30,6 +30,9 @@ pub fn faults() -> Result<()> {
     result(&json!({"shot": "after-faults", "label": label}));
     let ended = rig.program.terminate()?;
     figures("faults", began, &ended);
+    // The virtual display goes on without its plug, so the picture alone does not tell that the program saw it come back.
+    let lit = ended.log.matches("Virtual-1 at 640x480").count();
+    ensure!(lit >= 2, "the screen was lit {lit} times, not again after it was plugged in: {}", ended.log);
     vivid::unload()?;
 
     outcomes.extend(by_path()?);
