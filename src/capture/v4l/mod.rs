@@ -135,7 +135,9 @@ impl Camera {
     /// Sets the times and the number of the picture `filled`.
     fn stamp(&mut self, filled: &Filled, into: &mut Frame) {
         let age = filled.taken.map(|taken| monotonic().saturating_sub(taken));
-        into.captured = age.and_then(|age| Instant::now().checked_sub(age)).unwrap_or(filled.arrived);
+        // Some drivers stamp when a picture is due to be complete, which can be later than when we have it.
+        let taken = age.and_then(|age| Instant::now().checked_sub(age));
+        into.captured = taken.unwrap_or(filled.arrived).min(filled.arrived);
         if age.is_none() && self.epoch.is_none() {
             log::info!("{}: the driver has no times of its own: latency counts from arrival", self.info.name);
         }
