@@ -178,6 +178,35 @@ fn colours_are_right_in_every_coding() {
 }
 
 #[test]
+fn a_signal_that_goes_or_changes_is_followed() {
+    let outcome = vm::boot("signal", "", folder(), PATIENCE);
+    let faults = outcome.with("fault");
+    assert_eq!(faults.len(), 2);
+    for fault in faults {
+        for time in ["reported", "back"] {
+            assert!(fault[time].as_f64().unwrap() < 3.0, "{fault}");
+        }
+    }
+}
+
+/// The guest checks keys and settings; here, that text and pictures are where they belong.
+#[test]
+fn the_console_gives_way_to_pictures_and_comes_back() {
+    let outcome = vm::boot("console", "", folder(), PATIENCE);
+    let dark = |name: &str| {
+        let shot = outcome.shot(name);
+        let black = shot.pixels().filter(|pixel| pixel.0.iter().all(|value| *value < 8)).count();
+        black as f64 / (shot.width() * shot.height()) as f64
+    };
+    for name in ["console-run", "console-back"] {
+        assert!(dark(name) < 0.3, "{name}: {:.2} of the picture are black", dark(name));
+    }
+    for name in ["console-other", "console-after"] {
+        assert!(dark(name) > 0.9, "{name}: {:.2} of the text console are black", dark(name));
+    }
+}
+
+#[test]
 fn lost_and_damaged_pictures_are_counted() {
     vm::boot("losses", "", folder(), PATIENCE);
 }

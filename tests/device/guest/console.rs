@@ -12,7 +12,16 @@ pub fn result(value: &Value) {
 
 /// Has the host keep what the display shows, as picture `name`; returns when it has.
 pub fn shot(name: &str) -> Result<()> {
-    println!("@@SHOT {name}");
+    ask(&format!("@@SHOT {name}"))
+}
+
+/// Has the host press `keys` (as QEMU names them) on the machine's keyboard.
+pub fn key(keys: &str) -> Result<()> {
+    ask(&format!("@@KEY {keys}"))
+}
+
+fn ask(line: &str) -> Result<()> {
+    println!("{line}");
     std::io::stdout().flush()?;
     std::io::stdin().lock().read_line(&mut String::new()).context("waiting for the host")?;
     Ok(())

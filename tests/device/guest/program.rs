@@ -166,6 +166,19 @@ impl Program {
         Ok(())
     }
 
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Waits until it ends by itself, which must be in order.
+    pub fn ends(mut self, patience: Duration) -> Result<()> {
+        let status = wait(patience, || self.child.try_wait().transpose());
+        let status = status.with_context(|| format!("{}: does not end: {}", self.name, self.log()))??;
+        ensure!(status.success(), "{}: kinora ended with {status}: {}", self.name, self.log());
+        Ok(())
+    }
+
     fn log(&self) -> String {
         let text = fs::read_to_string(log_file(&self.name)).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();

@@ -35,6 +35,22 @@ pub fn load_receiver() -> Result<()> {
     v4l2::choose(&camera, "OSD Text Mode", "None")
 }
 
+/// Loads vivid as an HDMI receiver whose signal is of the size that [`signal`] says.
+pub fn load_input() -> Result<()> {
+    // It neither crops nor scales, so its pictures have the size of the signal.
+    modules::load("vivid", "n_devs=1 node_types=0x1 num_inputs=1 input_types=3 ccs_cap_mode=0")
+}
+
+/// Gives the receiver a signal, named as vivid does (`640x480p59`), or none.
+pub fn signal(timings: Option<&str>) -> Result<()> {
+    const MODE: &str = "DV Timings Signal Mode";
+    let Some(timings) = timings else { return choose(MODE, "No Signal") };
+    choose(MODE, "Selected DV Timings")?;
+    choose("DV Timings", timings)?;
+    // The driver tells of a new signal when the mode is set.
+    choose(MODE, "Selected DV Timings")
+}
+
 /// Unloads it, once nobody uses it any more.
 pub fn unload() -> Result<()> {
     wait(Duration::from_secs(5), || modules::unload("vivid").ok()).context("vivid is still in use")

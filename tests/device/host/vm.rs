@@ -183,6 +183,9 @@ pub fn boot(scenario: &str, parameters: &str, shared: TempDir, patience: Duratio
             let picture = out.join(format!("{name}.ppm"));
             monitor(&scratch.path().join(MONITOR), &format!("screendump {}", picture.display()));
             answers.write_all(b"\n").unwrap();
+        } else if let Some(keys) = line.strip_prefix("@@KEY ") {
+            monitor(&scratch.path().join(MONITOR), &format!("sendkey {keys}"));
+            answers.write_all(b"\n").unwrap();
         } else if let Some(result) = line.strip_prefix("@@RESULT ") {
             let result = serde_json::from_str(result).unwrap_or_else(|e| panic!("{line}: {e}\n{}", outcome.console));
             println!("{scenario}: {result}");

@@ -1,6 +1,7 @@
 //! What happens in a virtual machine, one function a boot.
 
 mod cameras;
+mod consoles;
 mod screens;
 mod trouble;
 
@@ -10,8 +11,9 @@ use anyhow::{Result, bail, ensure};
 use serde_json::json;
 
 pub use cameras::{colours, defaults, jpegs, receiver};
+pub use consoles::console;
 pub use screens::picture;
-pub use trouble::{campaign, faults, losses};
+pub use trouble::{campaign, faults, losses, signal};
 
 use crate::console::{result, shot};
 use crate::program::{Ended, Line, Program};

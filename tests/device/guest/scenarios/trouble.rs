@@ -39,6 +39,39 @@ pub fn faults() -> Result<()> {
     outcomes.iter().try_for_each(judge)
 }
 
+/// The signal of an HDMI receiver goes and comes back, and then has another size.
+pub fn signal() -> Result<()> {
+    vivid::load_input()?;
+    vivid::signal(Some("640x480p59"))?;
+    vivid::show("100% White")?;
+    let began = Instant::now();
+    let mut program = Program::start("signal", "v4l:?fps=60&format=YUYV", &format!("{SCREEN}640x480"), &[])?;
+    program.expect("the first action", 0, START, |line| line.starts(Some("white")))?;
+    let patience = Duration::from_secs(8);
+    for (fault, gap, timings) in [("SignalGone", 1500, "640x480p59"), ("SignalChanged", 0, "720x480p59")] {
+        let mark = program.mark()?;
+        let changed = Instant::now();
+        if gap > 0 {
+            vivid::signal(None)?;
+            std::thread::sleep(Duration::from_millis(gap));
+        }
+        vivid::signal(Some(timings))?;
+        let there = Instant::now();
+        let (lost, line) = program.expect(fault, mark, patience, |line| line.source("lost"))?;
+        let reported = (line.at - changed).as_secs_f64();
+        let (back, line) = program.expect("the signal is seen", lost, patience, |line| line.source("back"))?;
+        let returned = line.at.saturating_duration_since(there).as_secs_f64();
+        program.expect("an action after it", back, patience, |line| line.starts(Some("white")))?;
+        result(&json!({"fault": fault, "reported": reported, "back": returned}));
+    }
+    let ended = program.terminate()?;
+    figures("signal", began, &ended);
+    for words in ["no signal at its input", "YUYV 640x480", "YUYV 720x480"] {
+        ensure!(ended.log.contains(words), "{words:?} is not in {}", ended.log);
+    }
+    vivid::unload()
+}
+
 /// A camera that is named by its path, and whose settings are asked for: it comes back at the same path, then at another one
 /// as something else took its number, and each time with these settings.
 fn by_path() -> Result<Vec<Outcome>> {
