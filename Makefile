@@ -31,7 +31,8 @@ test: ## install what is missing and run all tests, those of the trainer too
 	@.ci/setup test
 	$(TORCH) cargo test --features train,nokhwa $(ARGS)
 
-DEVICE = cargo test --features device-tests --test device --
+# The release build: it is what boards run, and its figures are printed.
+DEVICE = cargo test --release --features device-tests --test device --
 test-device: ## install what is missing and run the tests with virtual cameras and a virtual display
 	@.ci/setup device
 	$(DEVICE) --nocapture --test-threads 1 $(ARGS)

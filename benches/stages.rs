@@ -76,7 +76,7 @@ fn convert(c: &mut Criterion) {
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 85);
     image::ImageEncoder::write_image(encoder, frame.data(), width, height, image::ExtendedColorType::Rgb8).unwrap();
     let mut random = fastrand::Rng::with_seed(3);
-    for coding in Coding::OF_CAMERAS.into_iter().chain([Coding::I420]) {
+    for coding in Coding::OF_CAMERAS {
         let layout = Layout::new(coding, width, height);
         let raw: Vec<u8> = (0..layout.bytes()).map(|_| random.u8(16..=235)).collect();
         let data = if coding == Coding::Mjpg { &jpeg } else { &raw };
