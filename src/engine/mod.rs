@@ -1,6 +1,7 @@
 //! Engines run a bundle's model. An [`Engine`] is compiled once and shared; a [`Session`] is its mutable state, one a
 //! stream of pictures.
 
+mod native;
 mod tract;
 
 use ndarray::ArrayView5;

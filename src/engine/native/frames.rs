@@ -1,0 +1,139 @@
+//! Where values lie: frames of channels-last pixels with a border, in a ring.
+
+use super::aligned::{Aligned, Plain};
+
+/// Pixels around a frame: the padding that convolutions on it want, so that they need no special case at its edges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Border {
+    pub top: usize,
+    pub bottom: usize,
+    pub left: usize,
+    pub right: usize,
+}
+
+impl Border {
+    /// The least border that holds both.
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            top: self.top.max(other.top),
+            bottom: self.bottom.max(other.bottom),
+            left: self.left.max(other.left),
+            right: self.right.max(other.right),
+        }
+    }
+}
+
+/// How one frame lies in memory: `[top + H + bottom, left + W + right, C]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout {
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+    pub border: Border,
+}
+
+impl Layout {
+    /// Elements from one row to the next.
+    pub fn row(&self) -> usize {
+        (self.border.left + self.width + self.border.right) * self.channels
+    }
+
+    /// Elements of a frame.
+    pub fn len(&self) -> usize {
+        (self.border.top + self.height + self.border.bottom) * self.row()
+    }
+
+    /// The first element inside of the border.
+    pub fn origin(&self) -> usize {
+        self.border.top * self.row() + self.border.left * self.channels
+    }
+
+    /// Elements inside of the border.
+    pub fn volume(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+}
+
+/// Where the frames of a ring lie.
+#[derive(Debug, Clone, Copy)]
+pub struct Ring {
+    slots: usize,
+    stride: usize,
+}
+
+impl Ring {
+    /// Index of frame `t`'s first element; the frame of padding if `t` lies outside of `0..count`, `count` being the
+    /// frames there have been.
+    pub fn at(self, t: isize, count: usize) -> usize {
+        match usize::try_from(t) {
+            Ok(t) if t < count => t % self.slots * self.stride,
+            _ => self.slots * self.stride,
+        }
+    }
+}
+
+/// Elements behind the last frame that a kernel may read: it takes channels in groups.
+const SLACK: usize = 64;
+
+/// The frames of a value: a ring of `slots`, and one frame that is all padding. Borders are written once, here.
+#[derive(Clone)]
+pub struct Frames<T> {
+    pub layout: Layout,
+    slots: usize,
+    stride: usize,
+    data: Aligned<T>,
+}
+
+impl<T: Plain> Frames<T> {
+    /// A ring of `slots` frames, all `padding`.
+    pub fn new(layout: Layout, slots: usize, padding: T) -> Self {
+        let line = 64 / size_of::<T>();
+        let stride = layout.len().next_multiple_of(line);
+        let mut data = Aligned::zeros(stride * (slots + 1) + SLACK);
+        data.fill(padding);
+        Self { layout, slots, stride, data }
+    }
+
+    /// Frames in the ring.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.data)
+    }
+
+    /// Where frames lie.
+    pub fn ring(&self) -> Ring {
+        Ring { slots: self.slots, stride: self.stride }
+    }
+
+    /// Where the last frame, that of padding, begins.
+    pub fn last(&self) -> usize {
+        self.slots * self.stride
+    }
+
+    /// All elements.
+    pub fn data(&self) -> &[T] {
+        &self.data
+    }
+
+    /// All elements, to write.
+    pub fn data_mut(&mut self) -> &mut [T] {
+        &mut self.data
+    }
+
+    /// The rows of frame `t` without the border, each `W * C` long.
+    pub fn rows(&self, t: usize) -> impl Iterator<Item = &[T]> {
+        let (layout, start) = (self.layout, t % self.slots * self.stride + self.layout.origin());
+        (0..layout.height).map(move |y| &self.data[start + y * layout.row()..][..layout.width * layout.channels])
+    }
+
+    /// The same, to write.
+    pub fn rows_mut(&mut self, t: usize) -> impl Iterator<Item = &mut [T]> {
+        let (layout, start) = (self.layout, t % self.slots * self.stride + self.layout.origin());
+        let rows = self.data[start..].chunks_mut(layout.row().max(1)).take(layout.height);
+        rows.map(move |row| &mut row[..layout.width * layout.channels])
+    }
+}

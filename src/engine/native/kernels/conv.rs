@@ -1,0 +1,242 @@
+//! A convolution prepared for a set of kernels: its weights packed as they read them, its geometry resolved to offsets.
+
+use std::ops::Range;
+
+use super::super::aligned::Aligned;
+use super::super::frames::{Frames, Layout};
+use super::super::pool::Pool;
+use super::Kernels;
+use super::lanes::Arithmetic;
+use super::tile::{Kernel, Steps, Task};
+use crate::{Error, ErrorKind, Result};
+
+/// The most runs of elements that an output sums over: 7 x 7 rows of a kernel of 7 x 7 x 7.
+const MAX_TAPS: usize = 64;
+/// Output rows that a thread takes at a time, at least.
+const ROWS: usize = 8;
+
+/// What a convolution looks like: a cross-correlation over T, H, W, as ONNX has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Kernel extent over T, H, W.
+    pub kernel: [usize; 3],
+    /// Stride over T, H, W.
+    pub stride: [usize; 3],
+    /// Dilation over T, H, W.
+    pub dilation: [usize; 3],
+    /// Padding before and after each axis.
+    pub pad: [(usize, usize); 3],
+    /// A frame that is read; its border is at least the padding.
+    pub input: Layout,
+    /// A frame that is written.
+    pub output: Layout,
+}
+
+/// How an instruction set computes an arithmetic.
+pub(super) struct Table<A: Arithmetic> {
+    /// Output channels in a vector.
+    pub lanes: usize,
+    /// The most positions in a tile of one and of two vectors.
+    pub positions: [usize; 2],
+    /// The kernel for tiles of so many positions and vectors.
+    pub kernel: fn(usize, usize) -> Option<Kernel<A>>,
+}
+
+/// Arithmetic for which every set of kernels has a table.
+pub(super) trait Tabled: Arithmetic {
+    fn table(kernels: Kernels) -> Table<Self>;
+}
+
+struct Tile<A: Arithmetic> {
+    channel: usize,
+    valid: usize,
+    weights: usize,
+    kernel: Kernel<A>,
+}
+
+/// A convolution, ready to run.
+pub struct Conv<A: Arithmetic> {
+    geometry: Geometry,
+    /// Which of the kernel's frames, and the first element in it.
+    taps: Vec<(usize, usize)>,
+    groups: usize,
+    tiles: Vec<Tile<A>>,
+    weights: Aligned<A::Weight>,
+    begin: Aligned<A::Sum>,
+    finish: A::Finish,
+}
+
+/// Pointers into frames that threads share; each writes rows and channels of its own.
+struct Shared<T>(T);
+// SAFETY: see `Conv::run`.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<A: Arithmetic> Conv<A> {
+    /// Packs `weights`, `[channels, C, kT, kH, kW]`, for `kernels`. `begin` is what the sums begin with, the bias without
+    /// the input's zero point; `finish` how they end.
+    ///
+    /// # Errors
+    /// `Engine` when the kernels cannot do it: see the reason.
+    #[expect(private_bounds, reason = "there are two kinds of arithmetic, both here")]
+    pub fn new(
+        kernels: Kernels,
+        geometry: Geometry,
+        weights: &[A::Weight],
+        begin: &[A::Sum],
+        finish: A::Finish,
+    ) -> Result<Self>
+    where
+        A: Tabled,
+    {
+        let refuse = |why: String| Err(Error::new(ErrorKind::Engine, format_args!("kernels {kernels}: {why}")));
+        if !kernels.is_available() {
+            return refuse("this processor does not run them: choose another --kernels or leave it out".into());
+        }
+        let Geometry { kernel, dilation, pad, input, output, .. } = geometry;
+        let per_output = kernel.iter().product::<usize>() * input.channels;
+        if weights.len() != per_output * output.channels || begin.len() != output.channels || output.volume() == 0 {
+            return refuse(format!("{geometry:?} does not fit {} weights, {} biases", weights.len(), begin.len()));
+        }
+        let border = input.border;
+        if border.top < pad[1].0 || border.left < pad[2].0 {
+            return refuse(format!("the border {border:?} is too small for {pad:?}"));
+        }
+        // A row of the kernel is one run of elements if nothing lies between its columns.
+        let whole_rows = dilation[2] == 1;
+        let (columns, run) = if whole_rows { (1, kernel[2] * input.channels) } else { (kernel[2], input.channels) };
+        let mut taps = Vec::new();
+        for t in 0..kernel[0] {
+            for i in 0..kernel[1] {
+                for j in 0..columns {
+                    let row = border.top - pad[1].0 + i * dilation[1];
+                    let column = border.left - pad[2].0 + j * dilation[2];
+                    taps.push((t, row * input.row() + column * input.channels));
+                }
+            }
+        }
+        if taps.len() > MAX_TAPS {
+            return refuse(format!("a kernel of {kernel:?} with dilation {dilation:?} is too large"));
+        }
+        let groups = run.div_ceil(A::GROUP);
+        let table = A::table(kernels);
+        let vectors = output.channels.div_ceil(table.lanes);
+        let per_vector = taps.len() * groups * table.lanes * A::GROUP;
+        let mut packed = Aligned::zeros(per_vector * vectors);
+        let mut tiles = Vec::new();
+        let mut vector = 0;
+        while vector < vectors {
+            let side = (vectors - vector).min(2);
+            let (channel, start) = (vector * table.lanes, vector * per_vector);
+            let most = table.positions[side - 1];
+            let positions = output.width.div_ceil(output.width.div_ceil(most));
+            let Some(function) = (table.kernel)(positions, side) else {
+                return refuse(format!("no tile of {positions} by {side}"));
+            };
+            let valid = (output.channels - channel).min(side * table.lanes);
+            let lanes = side * table.lanes;
+            for (n, value) in packed[start..start + side * per_vector].iter_mut().enumerate() {
+                let (rest, inner) = (n / A::GROUP, n % A::GROUP);
+                let (rest, lane) = (rest / lanes, rest % lanes);
+                let (tap, group) = (rest / groups, rest % groups);
+                let element = group * A::GROUP + inner;
+                if lane >= valid || element >= run {
+                    continue;
+                }
+                let (t, i) = (tap / columns / kernel[1], tap / columns % kernel[1]);
+                let (j, c) = (tap % columns + element / input.channels, element % input.channels);
+                let at = (channel + lane) * input.channels + c;
+                *value = weights[((at * kernel[0] + t) * kernel[1] + i) * kernel[2] + j];
+            }
+            tiles.push(Tile { channel, valid, weights: start, kernel: function });
+            vector += side;
+        }
+        let mut padded = Aligned::zeros(vectors * table.lanes);
+        padded[..begin.len()].copy_from_slice(begin);
+        let finish = A::padded(finish, padded.len());
+        Ok(Self { geometry, taps, groups, tiles, weights: packed, begin: padded, finish })
+    }
+
+    /// Its geometry.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The last element that an output frame reads, counted from a frame's first.
+    fn reach(&self) -> usize {
+        let Geometry { stride, input, output, .. } = &self.geometry;
+        let far = self.taps.iter().map(|(_, offset)| offset).max().copied().unwrap_or(0);
+        let last = (output.height - 1) * stride[1] * input.row() + (output.width - 1) * stride[2] * input.channels;
+        far + last + self.groups * A::GROUP
+    }
+
+    /// Computes the frames `wanted` of `output` from `input`, of which there are `count` frames so far; frames before the
+    /// first and after the last are padding. A residual of the output's shape is added.
+    ///
+    /// # Panics
+    /// If the values are not laid out as the geometry says: a defect of the plan.
+    pub fn run(
+        &self,
+        pool: &Pool,
+        (input, count): (&Frames<A::Element>, usize),
+        residual: Option<&Frames<A::Element>>,
+        output: &mut Frames<A::Element>,
+        wanted: Range<usize>,
+    ) {
+        let geometry = &self.geometry;
+        assert!(input.layout == geometry.input && output.layout == geometry.output, "layouts are those of the plan");
+        let other = residual.map(|other| other.layout);
+        let same = |a: Layout| (a.height, a.width, a.channels);
+        assert!(other.is_none_or(|other| same(other) == same(output.layout)), "a residual has the output's shape");
+        assert!(input.last() + self.reach() <= input.data().len(), "a kernel stays inside of its input");
+        let steps = |layout: &Layout| Steps { row: layout.row(), column: layout.channels };
+        let step =
+            Steps { row: geometry.stride[1] * input.layout.row(), column: geometry.stride[2] * input.layout.channels };
+        let (from, from_ring) = (Shared(input.data().as_ptr()), input.ring());
+        let (to_ring, to_origin) = (output.ring(), output.layout.origin());
+        let (to, to_steps) = (Shared(output.data_mut().as_mut_ptr()), steps(&geometry.output));
+        let added = residual.map(|other| (Shared(other.data().as_ptr()), other.ring(), other.layout));
+        let (height, width) = (geometry.output.height, geometry.output.width);
+        let blocks = if pool.threads() == 1 { 1 } else { height.div_ceil(ROWS) };
+        let rows = height.div_ceil(blocks);
+        // Tiles of channels outermost: their weights stay in the cache for all frames.
+        pool.run(self.tiles.len() * wanted.len() * blocks, &|item| {
+            let (from, to) = (&from, &to);
+            let (tile, rest) = (&self.tiles[item / (wanted.len() * blocks)], item % (wanted.len() * blocks));
+            let (t, block) = (wanted.start + rest / blocks, rest % blocks);
+            let first = (t * geometry.stride[0]) as isize - geometry.pad[0].0 as isize;
+            let mut taps = [from.0; MAX_TAPS];
+            for (tap, (n, offset)) in taps.iter_mut().zip(&self.taps) {
+                let frame = from_ring.at(first + (n * geometry.dilation[0]) as isize, count);
+                *tap = from.0.wrapping_add(frame + offset);
+            }
+            let place = to_ring.at(t as isize, t + 1) + to_origin + tile.channel;
+            let (residual, other) = match &added {
+                Some((other, ring, layout)) => {
+                    let place = ring.at(t as isize, t + 1) + layout.origin() + tile.channel;
+                    (other.0.wrapping_add(place), steps(layout))
+                }
+                None => (std::ptr::null(), Steps::default()),
+            };
+            let task = Task {
+                taps: &taps[..self.taps.len()],
+                groups: self.groups,
+                weights: self.weights[tile.weights..].as_ptr(),
+                begin: self.begin[tile.channel..].as_ptr(),
+                finish: &self.finish,
+                channel: tile.channel,
+                valid: tile.valid,
+                rows: (block * rows).min(height)..((block + 1) * rows).min(height),
+                width,
+                input: step,
+                to: to.0.wrapping_add(place),
+                output: to_steps,
+                residual,
+                other,
+            };
+            // SAFETY: the kernel is one of a set that this processor runs (`new`). It reads what `reach` covers of the
+            // input, weights packed for it and a residual of the output's shape; it writes rows and channels of the
+            // output that belong to this item alone, and the output is borrowed exclusively.
+            unsafe { (tile.kernel)(&task) };
+        });
+    }
+}

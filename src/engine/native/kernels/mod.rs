@@ -1,0 +1,79 @@
+//! Kernels: the inner loops of convolutions, chosen at run time. A dense layer is a convolution of 1x1x1.
+//!
+//! The reference kernels are plain Rust, and `reference` (in tests) is the definition; every other set of kernels computes
+//! the same integers, to the last bit.
+//! `tile` is the way all of them go through memory, `lanes` what a vector of an instruction set can do, `x86` the
+//! instruction sets. Another architecture is another module beside `x86` with its own lanes.
+#![allow(unsafe_code)]
+
+mod conv;
+mod lanes;
+mod plain;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::fmt;
+
+pub use conv::{Conv, Geometry};
+pub use lanes::{Arithmetic, Float, Int8, Rescale, Residual, Span};
+
+/// A set of kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kernels {
+    /// Plain Rust: the definition, on any processor.
+    Reference,
+    /// x86-64 with AVX2 and FMA: 16-bit products, as its 8-bit ones saturate.
+    Avx2,
+    /// x86-64 with AVX-VNNI: 8-bit dot products in vectors of 256 bits.
+    AvxVnni,
+    /// x86-64 with AVX-512 VNNI: 8-bit dot products in vectors of 512 bits.
+    Avx512Vnni,
+}
+
+impl Kernels {
+    /// All that this build knows, the best last.
+    const ALL: [Self; 4] = [Self::Reference, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni];
+
+    /// Those that this processor runs, the best last.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kernels| kernels.is_available())
+    }
+
+    /// The best that this processor runs.
+    pub fn best() -> Self {
+        Self::available().last().unwrap_or(Self::Reference)
+    }
+
+    /// Whether this processor runs them.
+    pub fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            x86::runs(self)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Self::Reference
+        }
+    }
+
+    /// The name that `--kernels` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Avx2 => "avx2",
+            Self::AvxVnni => "avx-vnni",
+            Self::Avx512Vnni => "avx512-vnni",
+        }
+    }
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
