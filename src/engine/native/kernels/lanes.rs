@@ -138,6 +138,8 @@ pub unsafe trait Lanes<A: Arithmetic> {
 
     /// `LANES` values that sums begin with.
     unsafe fn begin(from: *const A::Sum) -> Self::Sum;
+    /// Writes all lanes of `sum`.
+    unsafe fn keep(sum: Self::Sum, to: *mut A::Sum);
     /// `LANES * GROUP` weights.
     unsafe fn weights(from: *const A::Weight) -> Self::Weights;
     /// `GROUP` elements, the same in every lane.

@@ -42,6 +42,12 @@ unsafe impl<A: Arithmetic> Lanes<A> for Plain {
     }
 
     #[inline(always)]
+    unsafe fn keep(sum: Self::Sum, to: *mut A::Sum) {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<Self::Sum>().write_unaligned(sum) }
+    }
+
+    #[inline(always)]
     unsafe fn weights(from: *const A::Weight) -> Self::Weights {
         // SAFETY: the caller's; a group may be smaller than the array, and then repeats.
         std::array::from_fn(|lane| std::array::from_fn(|n| unsafe { *from.add(lane * A::GROUP + n % A::GROUP) }))

@@ -3,7 +3,12 @@
 //! vector and multiplied with the weights of `Q` vectors, so weights are loaded once for `P` positions and inputs once for
 //! `Q` vectors.
 
+use std::mem::MaybeUninit;
+
 use super::lanes::{Arithmetic, Lanes};
+
+/// The most sums of a tile: 28 vectors of 16.
+const MOST: usize = 28 * 16;
 
 /// Work for one frame and one tile of output channels. Steps count elements.
 pub(super) struct Task<'a, A: Arithmetic> {
@@ -92,6 +97,14 @@ unsafe fn tile<A: Arithmetic, L: Lanes<A>, const P: usize, const Q: usize>(task:
                 from = from.add(A::GROUP);
             }
         }
+        // The sums leave the registers here: what follows is too long to be unrolled, and registers have no index.
+        let mut left = [const { MaybeUninit::<A::Sum>::uninit() }; MOST];
+        let left = left.as_mut_ptr().cast::<A::Sum>();
+        for p in 0..P {
+            for q in 0..Q {
+                L::keep(sums[p][q], left.add((p * Q + q) * L::LANES));
+            }
+        }
         for p in 0..P {
             let to = task.to.add(y * task.output.row + (x + p) * task.output.column);
             let mut residual = task.residual;
@@ -99,9 +112,10 @@ unsafe fn tile<A: Arithmetic, L: Lanes<A>, const P: usize, const Q: usize>(task:
                 residual = residual.add(y * task.other.row + (x + p) * task.other.column);
             }
             for q in 0..Q {
+                let sum = L::begin(left.add((p * Q + q) * L::LANES));
                 let valid = (task.valid - q * L::LANES).min(L::LANES);
                 let other = if residual.is_null() { residual } else { residual.add(q * L::LANES) };
-                L::finish(sums[p][q], task.finish, task.channel + q * L::LANES, valid, other, to.add(q * L::LANES));
+                L::finish(sum, task.finish, task.channel + q * L::LANES, valid, other, to.add(q * L::LANES));
             }
         }
     }

@@ -104,6 +104,11 @@ unsafe impl Lanes<Int8> for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn keep(sum: __m256i, to: *mut i32) {
+        unsafe { _mm256_storeu_si256(to.cast(), sum) }
+    }
+
+    #[inline(always)]
     unsafe fn weights(from: *const i8) -> Halves {
         unsafe {
             let all = _mm256_loadu_si256(from.cast());
@@ -144,6 +149,11 @@ unsafe impl Lanes<Int8> for AvxVnni {
     #[inline(always)]
     unsafe fn begin(from: *const i32) -> __m256i {
         unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(sum: __m256i, to: *mut i32) {
+        unsafe { _mm256_storeu_si256(to.cast(), sum) }
     }
 
     #[inline(always)]
@@ -219,6 +229,11 @@ unsafe impl Lanes<Float> for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn keep(sum: __m256, to: *mut f32) {
+        unsafe { _mm256_storeu_ps(to, sum) }
+    }
+
+    #[inline(always)]
     unsafe fn weights(from: *const f32) -> __m256 {
         unsafe { _mm256_loadu_ps(from) }
     }
@@ -265,6 +280,11 @@ unsafe impl Lanes<Int8> for Avx512 {
     #[inline(always)]
     unsafe fn begin(from: *const i32) -> __m512i {
         unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(sum: __m512i, to: *mut i32) {
+        unsafe { _mm512_storeu_si512(to.cast(), sum) }
     }
 
     #[inline(always)]
@@ -316,6 +336,11 @@ unsafe impl Lanes<Float> for Avx512 {
     #[inline(always)]
     unsafe fn begin(from: *const f32) -> __m512 {
         unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(sum: __m512, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, sum) }
     }
 
     #[inline(always)]
