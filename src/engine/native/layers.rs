@@ -1,0 +1,124 @@
+//! A network as layers: what the engine runs one after another, each with all that is fused into it. Values lie frame by
+//! frame; vectors (after the mean over T, H, W) are frames of one pixel.
+
+use super::kernels::{Residual, Span};
+
+/// What a layer computes and others read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// The graph node that computes it.
+    pub name: String,
+    /// Channels, T, H, W.
+    pub shape: [usize; 4],
+    /// Scale and zero point as u8; `None` is f32.
+    pub quantized: Option<(f32, i32)>,
+}
+
+/// One step of a network.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// The graph node that it begins with.
+    pub name: String,
+    /// What it computes.
+    pub work: Work,
+    /// The values it reads; a convolution's second one is added to its result.
+    pub inputs: Vec<usize>,
+    /// The value it computes.
+    pub output: usize,
+    /// Multiply-accumulates for a clip.
+    pub macs: u64,
+}
+
+/// What a layer computes.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Planes of f32 to frames, quantised if the value is.
+    Load,
+    /// A convolution, or a dense layer as one of 1x1x1.
+    Conv(ConvLayer),
+    /// Means over windows of a frame: kernel and stride over H, W. Integers: `clamp(round((sum - n z_x) m), span) + z_y`.
+    AveragePool {
+        /// Extent and stride over H, W.
+        kernel: [usize; 2],
+        /// `m = s_x / (n s_y)`, or `1 / n` for f32.
+        scale: f32,
+        /// Of integers.
+        span: Span,
+    },
+    /// The mean over T, H, W. Integers as for a pool.
+    Mean {
+        /// As for a pool.
+        scale: f32,
+        /// Of integers; `None` from u8 to f32 (and from f32 to f32).
+        span: Option<Span>,
+    },
+    /// A dense layer from u8 to f32: `f32(sum) * m`.
+    Logits {
+        /// `[features, C]`.
+        weights: Vec<i8>,
+        /// Bias without the zero point of the input.
+        begin: Vec<i32>,
+        /// `s_x s_w` of each feature.
+        scale: Vec<f32>,
+    },
+}
+
+/// A convolution with what is fused into it.
+#[derive(Debug, Clone)]
+pub struct ConvLayer {
+    /// Kernel extent over T, H, W.
+    pub kernel: [usize; 3],
+    /// Stride over T, H, W.
+    pub stride: [usize; 3],
+    /// Dilation over T, H, W.
+    pub dilation: [usize; 3],
+    /// Padding before and after each axis.
+    pub pad: [(usize, usize); 3],
+    /// Weights `[channels, C, kT, kH, kW]` and what becomes of the sums.
+    pub arithmetic: ConvArithmetic,
+}
+
+/// The numbers of a convolution.
+#[derive(Debug, Clone)]
+pub enum ConvArithmetic {
+    /// From u8 to u8.
+    Int8 {
+        /// Weights.
+        weights: Vec<i8>,
+        /// Bias without the zero point of the input.
+        begin: Vec<i32>,
+        /// `s_x s_w / s_y` of each channel.
+        scale: Vec<f32>,
+        /// Of the result.
+        span: Span,
+        /// What is added to it.
+        residual: Option<Residual>,
+    },
+    /// From f32 to f32.
+    Float {
+        /// Weights.
+        weights: Vec<f32>,
+        /// Bias.
+        bias: Vec<f32>,
+        /// Least and largest result.
+        span: (f32, f32),
+    },
+}
+
+/// A network: layers in the order in which they run.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// All values.
+    pub values: Vec<Value>,
+    /// All layers; the first loads the clip, the last computes the logits, f32.
+    pub layers: Vec<Layer>,
+}
+
+impl Network {
+    /// Whether every convolution and dense layer computes with integers.
+    pub fn is_int8(&self) -> bool {
+        !self.layers.iter().any(|layer| {
+            matches!(&layer.work, Work::Conv(ConvLayer { arithmetic: ConvArithmetic::Float { .. }, .. }))
+        })
+    }
+}
