@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use kinora::model::graph::{Conv, Graph, Op, Value};
+use kinora::model::graph::{Binary, Conv, Graph, Op, Pool, Unary, Value};
 use kinora::{Error, ErrorKind, Result};
 
 /// Name of the one architecture there is.
@@ -104,16 +104,16 @@ fn r2plus1d_edge(options: &Architecture, input: [usize; 4], classes: usize) -> R
     let mut net = Builder { graph, causal: options.causal };
     let mut x = net.conv("stem", clip, options.width, 7)?;
     x = net.graph.push("stem.norm", Op::BatchNorm { eps: EPS }, &[x])?;
-    x = net.graph.push("stem.relu", Op::Relu, &[x])?;
+    x = net.graph.push("stem.relu", Op::Unary(Unary::Relu), &[x])?;
     for stage in 1..=4 {
         let channels = options.width << (stage - 1);
-        x = net.graph.push(format!("stage{stage}.pool"), Op::AvgPool { kernel: [1, 2, 2] }, &[x])?;
+        x = net.graph.push(format!("stage{stage}.pool"), Op::Pool(Pool::average([1, 2, 2])), &[x])?;
         for block in 1..=options.depth {
             x = net.block(&format!("stage{stage}.block{block}"), x, channels)?;
         }
     }
-    x = net.graph.push("average", Op::GlobalAverage, &[x])?;
-    net.graph.push("head", Op::Dense { features: classes }, &[x])?;
+    x = net.graph.push("average", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x])?;
+    net.graph.push("head", Op::dense(classes), &[x])?;
     Ok(net.graph)
 }
 
@@ -126,10 +126,9 @@ impl Builder {
     /// A spatial convolution, then a temporal one; no bias, because a normalisation follows.
     fn conv(&mut self, name: &str, x: Value, channels: usize, size: usize) -> Result<Value> {
         let side = (size / 2, size / 2);
-        let spatial =
-            Conv { channels, kernel: [1, size, size], stride: [1; 3], pad: [(0, 0), side, side], bias: false };
+        let spatial = Conv { pad: vec![(0, 0), side, side], ..Conv::new(channels, [1, size, size]) };
         let time = if self.causal { (2, 0) } else { (1, 1) };
-        let temporal = Conv { kernel: [3, 1, 1], pad: [time, (0, 0), (0, 0)], ..spatial };
+        let temporal = Conv { pad: vec![time, (0, 0), (0, 0)], ..Conv::new(channels, [3, 1, 1]) };
         let x = self.graph.push(format!("{name}.spatial"), Op::Conv(spatial), &[x])?;
         self.graph.push(format!("{name}.temporal"), Op::Conv(temporal), &[x])
     }
@@ -137,17 +136,17 @@ impl Builder {
     fn block(&mut self, name: &str, input: Value, channels: usize) -> Result<Value> {
         let mut x = self.conv(&format!("{name}.conv1"), input, channels, 3)?;
         x = self.graph.push(format!("{name}.norm1"), Op::BatchNorm { eps: EPS }, &[x])?;
-        x = self.graph.push(format!("{name}.relu1"), Op::Relu, &[x])?;
+        x = self.graph.push(format!("{name}.relu1"), Op::Unary(Unary::Relu), &[x])?;
         x = self.conv(&format!("{name}.conv2"), x, channels, 3)?;
         x = self.graph.push(format!("{name}.norm2"), Op::BatchNorm { eps: EPS }, &[x])?;
-        let shortcut = if self.graph.node(input).shape[0] == channels {
+        let shortcut = if self.graph.node(input).shape[1] == channels {
             input
         } else {
-            let conv = Conv { channels, kernel: [1; 3], stride: [1; 3], pad: [(0, 0); 3], bias: true };
+            let conv = Conv { bias: true, ..Conv::new(channels, [1; 3]) };
             self.graph.push(format!("{name}.shortcut"), Op::Conv(conv), &[input])?
         };
-        x = self.graph.push(format!("{name}.add"), Op::Add, &[x, shortcut])?;
-        self.graph.push(format!("{name}.relu2"), Op::Relu, &[x])
+        x = self.graph.push(format!("{name}.add"), Op::Binary(Binary::Add), &[x, shortcut])?;
+        self.graph.push(format!("{name}.relu2"), Op::Unary(Unary::Relu), &[x])
     }
 }
 
@@ -157,25 +156,11 @@ pub fn table(graph: &Graph) -> String {
     for node in graph.nodes() {
         let parameters: usize = graph.node_parameters(node).iter().map(|p| p.shape.iter().product::<usize>()).sum();
         let shape = format!("{:?}", node.shape);
-        let row = (operation(&node.op), shape, parameters, graph.node_macs(node));
+        let row = (node.op.to_string(), shape, parameters, graph.node_macs(node));
         text += &format!("{:<28} {:<12} {:<20} {:>10} {:>14}\n", node.name, row.0, row.1, row.2, row.3);
     }
     let parameters: usize = graph.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum();
     text + &format!("{:<28} {:<12} {:<20} {parameters:>10} {:>14}\n", "total", "", "", graph.macs())
-}
-
-fn operation(op: &Op) -> String {
-    let by = |k: &[usize; 3]| format!("{}x{}x{}", k[0], k[1], k[2]);
-    match op {
-        Op::Input => "input".into(),
-        Op::Conv(conv) => format!("conv {}", by(&conv.kernel)),
-        Op::BatchNorm { .. } => "norm".into(),
-        Op::Relu => "relu".into(),
-        Op::AvgPool { kernel } => format!("mean {}", by(kernel)),
-        Op::Add => "add".into(),
-        Op::GlobalAverage => "mean all".into(),
-        Op::Dense { .. } => "dense".into(),
-    }
 }
 
 #[cfg(test)]
@@ -190,11 +175,11 @@ mod tests {
     #[test]
     fn sizes_are_the_published_ones() {
         let graph = Architecture::default().graph([3, 16, 112, 112], 17).unwrap();
-        assert_eq!(graph.output().shape, [17]);
+        assert_eq!(graph.output().shape, [1, 17]);
         assert!((0.40e6..0.48e6).contains(&(count(&graph) as f64)), "{} parameters", count(&graph));
         assert!((1.6e9..1.8e9).contains(&(graph.macs() as f64)), "{} MACs", graph.macs());
         let last = graph.nodes().iter().find(|node| node.name == "stage4.block1.relu2").unwrap();
-        assert_eq!(last.shape, [128, 16, 7, 7]);
+        assert_eq!(last.shape, [1, 128, 16, 7, 7]);
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Parts<'_> {
 
 /// A clip of noise, coarser and stronger with `number`, and the trainer's logits for it in f32 on the CPU.
 fn reference(net: &Net, number: u64) -> Result<Golden> {
-    let shape: Vec<i64> = std::iter::once(1).chain(net.graph().input_shape().iter().map(|&n| n as i64)).collect();
+    let shape: Vec<i64> = net.graph().input_shape().iter().map(|&n| n as i64).collect();
     let [_, c, t, h, w] = shape[..] else { anyhow::bail!("a clip [N, C, T, H, W] wanted, {shape:?} given") };
     tch::manual_seed(number as i64);
     let cell = 1 << number;
