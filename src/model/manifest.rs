@@ -142,11 +142,13 @@ pub struct Run {
 }
 
 /// How an engine runs a model over time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The model sees the last T frames at each decision.
     Window,
+    /// Each new frame goes through a causal model that remembers the frames before.
+    Stream,
 }
 
 /// How the weights came about.

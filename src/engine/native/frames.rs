@@ -24,7 +24,7 @@ impl Border {
 }
 
 /// How one frame lies in memory: `[top + H + bottom, left + W + right, C]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Layout {
     pub channels: usize,
     pub height: usize,
@@ -51,6 +51,13 @@ impl Layout {
     /// Elements inside of the border.
     pub fn volume(&self) -> usize {
         self.height * self.width * self.channels
+    }
+}
+
+/// No frames, as a place holder.
+impl<T: Plain> Default for Frames<T> {
+    fn default() -> Self {
+        Self { layout: Layout::default(), slots: 1, stride: 0, data: Aligned::zeros(0) }
     }
 }
 
@@ -109,6 +116,11 @@ impl<T: Plain> Frames<T> {
         Ring { slots: self.slots, stride: self.stride }
     }
 
+    /// Index of the first element of frame `t` inside of its border.
+    pub fn frame(&self, t: usize) -> usize {
+        t % self.slots * self.stride + self.layout.origin()
+    }
+
     /// Where the last frame, that of padding, begins.
     pub fn last(&self) -> usize {
         self.slots * self.stride
@@ -126,13 +138,13 @@ impl<T: Plain> Frames<T> {
 
     /// The rows of frame `t` without the border, each `W * C` long.
     pub fn rows(&self, t: usize) -> impl Iterator<Item = &[T]> {
-        let (layout, start) = (self.layout, t % self.slots * self.stride + self.layout.origin());
+        let (layout, start) = (self.layout, self.frame(t));
         (0..layout.height).map(move |y| &self.data[start + y * layout.row()..][..layout.width * layout.channels])
     }
 
     /// The same, to write.
     pub fn rows_mut(&mut self, t: usize) -> impl Iterator<Item = &mut [T]> {
-        let (layout, start) = (self.layout, t % self.slots * self.stride + self.layout.origin());
+        let (layout, start) = (self.layout, self.frame(t));
         let rows = self.data[start..].chunks_mut(layout.row().max(1)).take(layout.height);
         rows.map(move |row| &mut row[..layout.width * layout.channels])
     }

@@ -126,7 +126,14 @@ impl Fuser<'_> {
     }
 
     /// Adds the layer for `node` and what is fused behind it; the result is that of the node `end`.
-    fn layer(&mut self, index: usize, end: usize, work: Work, inputs: Vec<usize>, quantized: Option<Quantized>) -> Result<()> {
+    fn layer(
+        &mut self,
+        index: usize,
+        end: usize,
+        work: Work,
+        inputs: Vec<usize>,
+        quantized: Option<Quantized>,
+    ) -> Result<()> {
         let (node, last) = (self.node_at(index), self.node_at(end));
         let shape = match last.shape[..] {
             [1, c, t, h, w] => [c, t, h, w],
@@ -234,7 +241,7 @@ impl Fuser<'_> {
         if !same || self.network.values[value].quantized.is_some() != quantized.is_some() {
             return tail;
         }
-        let (before, fused) = (at, self.fused.clone());
+        let fused = self.fused.clone();
         let (end, clamp) = self.clamp(sum);
         let (end, to) = self.quantize(end);
         if to.is_some() != quantized.is_some() {
@@ -242,7 +249,6 @@ impl Fuser<'_> {
             self.fused = fused;
             return tail;
         }
-        let _ = before;
         self.fused[sum] = true;
         if let Some(passed) = passed {
             self.fused[passed] = true;
@@ -289,7 +295,8 @@ impl Fuser<'_> {
         (rows, bias): (usize, bool),
     ) -> Result<(Vec<i8>, Vec<i32>, Vec<f32>)> {
         let node = self.node_at(index);
-        let (Some(weight), Some(scales)) = (self.parameter(node, "weight"), self.parameter(node, "weight_scale")) else {
+        let (Some(weight), Some(scales)) = (self.parameter(node, "weight"), self.parameter(node, "weight_scale"))
+        else {
             return refuse(node, "its weights are not quantised, but what it reads is");
         };
         let bias = if bias { self.parameter(node, "bias") } else { None };
@@ -310,9 +317,9 @@ impl Fuser<'_> {
                 },
                 None => 0,
             };
-            let (sum, total) = weights[first..].iter().fold((0_i64, 0_i64), |(sum, total), w| {
-                (sum + i64::from(*w), total + i64::from(w.unsigned_abs()))
-            });
+            let (sum, total) = weights[first..]
+                .iter()
+                .fold((0_i64, 0_i64), |(sum, total), w| (sum + i64::from(*w), total + i64::from(w.unsigned_abs())));
             let start = offset - i64::from(zero) * sum;
             if start.abs() + 255 * total > i64::from(i32::MAX) {
                 return refuse(node, format_args!("sums of channel {n} do not fit 32 bits"));
@@ -320,6 +327,23 @@ impl Fuser<'_> {
             begin.push(start as i32);
         }
         Ok((weights, begin, scales))
+    }
+
+    /// Folds a batch norm into the weights and bias of the convolution before it.
+    fn fold(&self, norm: usize, eps: f32, (weights, bias): (&mut [f32], &mut [f32])) {
+        let node = self.node_at(norm);
+        let [scale, shift, mean, variance] =
+            ["weight", "bias", "running_mean", "running_var"].map(|name| self.parameter(node, name));
+        let (Some(scale), Some(shift), Some(mean), Some(variance)) = (scale, shift, mean, variance) else { return };
+        let per_channel = weights.len() / bias.len().max(1);
+        let channels = scale.iter().zip(shift).zip(mean.iter().zip(variance));
+        for ((row, bias), ((scale, shift), (mean, variance))) in
+            weights.chunks_mut(per_channel.max(1)).zip(bias).zip(channels)
+        {
+            let factor = f64::from(*scale) / (f64::from(*variance) + f64::from(eps)).sqrt();
+            row.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
+            *bias = ((f64::from(*bias) - f64::from(*mean)) * factor + f64::from(*shift)) as f32;
+        }
     }
 
     /// A convolution or dense layer and its tail.
@@ -340,9 +364,17 @@ impl Fuser<'_> {
             let (Some(weight), bias) = (self.parameter(node, "weight"), self.parameter(node, "bias")) else {
                 return refuse(node, "it has no weights");
             };
-            let weights: Vec<f32> = weight.iter().copied().collect();
-            let bias = bias.filter(|_| has_bias).map_or(vec![0.0; rows], |bias| bias.iter().copied().collect());
-            let tail = self.tail(index);
+            let mut weights: Vec<f32> = weight.iter().copied().collect();
+            let mut bias = bias.filter(|_| has_bias).map_or(vec![0.0; rows], |bias| bias.iter().copied().collect());
+            let mut end = index;
+            if let Some(next) = self.reader(index)
+                && let Op::BatchNorm { eps } = self.node_at(next).op
+            {
+                self.fold(next, eps, (&mut weights, &mut bias));
+                self.fused[next] = true;
+                end = next;
+            }
+            let tail = self.tail(end);
             if tail.quantized.is_some() {
                 return refuse(self.node_at(index), "a float layer whose result is quantised is not supported");
             }
@@ -375,7 +407,10 @@ impl Fuser<'_> {
                 };
                 let (own, factor) = (to.0 / sum.0, other.0 / sum.0);
                 if !(own <= MAX_FACTOR && factor <= MAX_FACTOR) {
-                    return refuse(node, format_args!("the scales {}, {} and {} are too far apart", to.0, other.0, sum.0));
+                    return refuse(
+                        node,
+                        format_args!("the scales {}, {} and {} are too far apart", to.0, other.0, sum.0),
+                    );
                 }
                 inputs.push(added.value);
                 result = sum;
@@ -413,10 +448,10 @@ impl Fuser<'_> {
     fn mean(&mut self, index: usize) -> Result<()> {
         let node = self.node_at(index);
         let input = self.input(node, 0)?;
-        let value = &self.network.values[input];
-        let count = value.shape[1..].iter().product::<usize>();
-        let (scale, span, end, to) = self.average(index, value.quantized, count as f32)?;
-        self.layer(index, end, Work::Mean { scale, span }, vec![input], to)
+        let (shape, quantized) = (self.network.values[input].shape, self.network.values[input].quantized);
+        let count = shape[1..].iter().product::<usize>();
+        let (scale, span, end, to) = self.average(index, quantized, count as f32)?;
+        self.layer(index, end, Work::Mean { positions: shape[1], scale, span }, vec![input], to)
     }
 
     /// Factor, span, last node and quantisation of a mean of `count` elements.

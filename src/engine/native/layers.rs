@@ -47,6 +47,8 @@ pub enum Work {
     },
     /// The mean over T, H, W. Integers as for a pool.
     Mean {
+        /// How many of the last frames: in a window all.
+        positions: usize,
         /// As for a pool.
         scale: f32,
         /// Of integers; `None` from u8 to f32 (and from f32 to f32).
@@ -117,8 +119,9 @@ pub struct Network {
 impl Network {
     /// Whether every convolution and dense layer computes with integers.
     pub fn is_int8(&self) -> bool {
-        !self.layers.iter().any(|layer| {
-            matches!(&layer.work, Work::Conv(ConvLayer { arithmetic: ConvArithmetic::Float { .. }, .. }))
-        })
+        !self
+            .layers
+            .iter()
+            .any(|layer| matches!(&layer.work, Work::Conv(ConvLayer { arithmetic: ConvArithmetic::Float { .. }, .. })))
     }
 }

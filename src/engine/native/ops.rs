@@ -1,0 +1,209 @@
+//! What is not a convolution: quantising a clip, means, the last dense layer. Plain loops, a frame at a time.
+
+use super::aligned::Plain;
+use super::frames::Frames;
+use super::kernels::Span;
+
+/// `round_half_even(x)` for `|x| < 2^22`: adding 1.5 * 2^23 leaves no bits for a fraction. No call, so loops become vectors.
+fn round(x: f32) -> i32 {
+    const MAGIC: f32 = 12_582_912.0;
+    (x + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32
+}
+
+/// `clamp(round_half_even(x), low, high) + z` as u8. A value that is no number becomes the least.
+fn to_u8(x: f32, span: &Span) -> u8 {
+    (round(x.max(span.low).min(span.high)) + span.zero) as u8
+}
+
+/// Writes plane `n` of `planes`, `[C, T, H, W]`, as frame `t`, each element through `convert`.
+pub(super) fn load<T: Plain>(
+    planes: &[f32],
+    (n, count): (usize, usize),
+    t: usize,
+    output: &mut Frames<T>,
+    convert: impl Fn(f32) -> T,
+) {
+    let layout = output.layout;
+    let (area, channels, width) = (layout.height * layout.width, layout.channels, layout.width);
+    for (y, row) in output.rows_mut(t).enumerate() {
+        for c in 0..channels {
+            let Some(from) = planes.get((c * count + n) * area + y * width..).and_then(|rest| rest.get(..width)) else {
+                return;
+            };
+            row.iter_mut().skip(c).step_by(channels).zip(from).for_each(|(to, x)| *to = convert(*x));
+        }
+    }
+}
+
+/// A plane to u8: `clamp(round_half_even(x / scale) + zero)`.
+pub(super) fn load_u8(
+    planes: &[f32],
+    at: (usize, usize),
+    t: usize,
+    output: &mut Frames<u8>,
+    (scale, zero): (f32, i32),
+) {
+    let span = Span { low: -zero as f32, high: (255 - zero) as f32, zero };
+    load(planes, at, t, output, |x| to_u8(x / scale, &span));
+}
+
+/// Channels that are summed at a time.
+const CHUNK: usize = 64;
+
+/// Means over windows of `kernel` of frame `t`, of u8: `clamp(round((sum - n z) scale), span)`.
+pub(super) fn pool_u8(
+    input: &Frames<u8>,
+    output: &mut Frames<u8>,
+    t: usize,
+    kernel: [usize; 2],
+    (scale, span, zero): (f32, Span, i32),
+) {
+    let offset = (kernel[0] * kernel[1]) as i32 * zero;
+    pool(
+        input,
+        output,
+        t,
+        kernel,
+        |sums: &mut [i32; CHUNK], row| {
+            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += i32::from(*x));
+        },
+        |sum| to_u8((sum - offset) as f32 * scale, &span),
+    );
+}
+
+/// Means over windows of `kernel` of frame `t`, of f32.
+pub(super) fn pool_f32(input: &Frames<f32>, output: &mut Frames<f32>, t: usize, kernel: [usize; 2], scale: f32) {
+    pool(
+        input,
+        output,
+        t,
+        kernel,
+        |sums: &mut [f32; CHUNK], row| {
+            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += *x);
+        },
+        |sum| sum * scale,
+    );
+}
+
+fn pool<T: Plain, S: Copy + Default>(
+    input: &Frames<T>,
+    output: &mut Frames<T>,
+    t: usize,
+    kernel: [usize; 2],
+    add: impl Fn(&mut [S; CHUNK], &[T]),
+    finish: impl Fn(S) -> T,
+) {
+    let channels = input.layout.channels;
+    let (from, start) = (input.data(), input.frame(t));
+    for (y, row) in output.rows_mut(t).enumerate() {
+        for (x, pixel) in row.chunks_mut(channels).enumerate() {
+            for (n, part) in pixel.chunks_mut(CHUNK).enumerate() {
+                let mut sums = [S::default(); CHUNK];
+                for i in 0..kernel[0] {
+                    for j in 0..kernel[1] {
+                        let at = (y * kernel[0] + i) * input.layout.row() + (x * kernel[1] + j) * channels + n * CHUNK;
+                        add(&mut sums, &from[start + at..][..part.len()]);
+                    }
+                }
+                part.iter_mut().zip(sums).for_each(|(to, sum)| *to = finish(sum));
+            }
+        }
+    }
+}
+
+/// Sums over H, W of the last frames of a value, and over all of those.
+pub(super) struct Sums {
+    channels: usize,
+    /// `[positions, C]`. Sums of integers stay below 2^53 and are exact.
+    ring: Vec<f64>,
+    total: Vec<f64>,
+    seen: usize,
+}
+
+impl Sums {
+    pub fn new(channels: usize, positions: usize) -> Self {
+        Self { channels, ring: vec![0.0; channels * positions], total: vec![0.0; channels], seen: 0 }
+    }
+
+    pub fn reset(&mut self) {
+        self.seen = 0;
+    }
+
+    /// Frames summed since the stream began.
+    pub fn seen(&self) -> usize {
+        self.seen
+    }
+
+    /// Adds the next frame of `input`.
+    pub fn add<T: Plain + Into<f64>>(&mut self, input: &Frames<T>) {
+        let positions = self.ring.len() / self.channels;
+        let slot = &mut self.ring[self.seen % positions * self.channels..][..self.channels];
+        slot.fill(0.0);
+        for row in input.rows(self.seen) {
+            for pixel in row.chunks_exact(self.channels) {
+                slot.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += (*x).into());
+            }
+        }
+        self.seen += 1;
+    }
+
+    /// The sums over the last frames, from the oldest to the newest: summed anew, as running sums drift.
+    pub fn total(&mut self) -> &[f64] {
+        self.total.fill(0.0);
+        let positions = self.ring.len() / self.channels;
+        for n in 0..positions {
+            let slot = &self.ring[(self.seen + n) % positions * self.channels..][..self.channels];
+            self.total.iter_mut().zip(slot).for_each(|(total, sum)| *total += sum);
+        }
+        &self.total
+    }
+}
+
+/// Writes a mean as frame `t` of one pixel, of u8.
+pub(super) fn mean_u8(
+    total: &[f64],
+    count: usize,
+    output: &mut Frames<u8>,
+    t: usize,
+    (scale, span, zero): (f32, Span, i32),
+) {
+    let offset = (count as i64 * i64::from(zero)) as f64;
+    let row = output.rows_mut(t).flatten();
+    row.zip(total).for_each(|(to, sum)| *to = to_u8((sum - offset) as f32 * scale, &span));
+}
+
+/// Writes a mean as frame `t` of one pixel, as f32.
+pub(super) fn mean_f32(total: &[f64], count: usize, output: &mut Frames<f32>, t: usize, (scale, zero): (f32, i32)) {
+    let offset = (count as i64 * i64::from(zero)) as f64;
+    let row = output.rows_mut(t).flatten();
+    row.zip(total).for_each(|(to, sum)| *to = (sum - offset) as f32 * scale);
+}
+
+/// A dense layer from u8 to f32.
+pub(super) fn logits(
+    input: &Frames<u8>,
+    output: &mut Frames<f32>,
+    t: usize,
+    (weights, begin, scale): (&[i8], &[i32], &[f32]),
+) {
+    let from = &input.data()[input.frame(t)..][..input.layout.channels];
+    let rows = weights.chunks_exact(input.layout.channels.max(1)).zip(begin).zip(scale);
+    for (to, ((row, begin), scale)) in output.rows_mut(t).flatten().zip(rows) {
+        let sum = row.iter().zip(from).fold(*begin, |sum, (w, x)| sum.wrapping_add(i32::from(*w) * i32::from(*x)));
+        *to = sum as f32 * scale;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_half_to_even() {
+        for step in -4000..=4000 {
+            let x = step as f32 / 8.0;
+            assert_eq!(round(x), x.round_ties_even() as i32, "{x}");
+        }
+        assert_eq!(to_u8(f32::NAN, &Span { low: -3.0, high: 252.0, zero: 3 }), 0);
+    }
+}

@@ -1,0 +1,154 @@
+//! Running a plan: on a window, all layers one after another; on a stream, each new frame through all of them.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::frames::Frames;
+use super::ops::{self, Sums};
+use super::plan::{Kernel, Place, Plan, Step};
+use super::pool::Pool;
+use crate::model::manifest::Mode;
+
+/// What a session computes with; all memory is allocated here, once.
+pub(super) struct State {
+    plan: Arc<Plan>,
+    pool: Arc<Pool>,
+    bytes: Vec<Frames<u8>>,
+    floats: Vec<Frames<f32>>,
+    sums: Vec<Sums>,
+    /// Frames that there have been of each value.
+    counts: Vec<usize>,
+}
+
+impl State {
+    pub fn new(plan: Arc<Plan>, pool: Arc<Pool>) -> Self {
+        Self {
+            bytes: plan.bytes.iter().map(|buffer| Frames::new(buffer.layout, buffer.slots, buffer.padding)).collect(),
+            floats: plan.floats.iter().map(|buffer| Frames::new(buffer.layout, buffer.slots, buffer.padding)).collect(),
+            sums: plan.means.iter().map(|&(channels, positions)| Sums::new(channels, positions)).collect(),
+            counts: vec![0; plan.frames.len()],
+            plan,
+            pool,
+        }
+    }
+
+    /// Bytes of all values.
+    pub fn bytes(&self) -> usize {
+        self.bytes.iter().map(Frames::bytes).sum::<usize>() + self.floats.iter().map(Frames::bytes).sum::<usize>()
+    }
+
+    /// Begins another stream.
+    pub fn reset(&mut self) {
+        self.counts.fill(0);
+        self.sums.iter_mut().for_each(Sums::reset);
+    }
+
+    /// Runs the plan on `planes`, `[C, T, H, W]`: a whole clip, or the next frame of a stream. `true` when there are new
+    /// logits, which it writes.
+    pub fn run(&mut self, planes: &[f32], logits: &mut [f32]) -> bool {
+        let plan = self.plan.clone();
+        let mut emitted = false;
+        for step in &plan.steps {
+            if let &Kernel::Mean { state, input, .. } = &step.kernel {
+                self.sum(state, input, self.counts[step.input]);
+            }
+            let (done, ready) = (self.counts[step.output], self.ready(step));
+            emitted = ready > done;
+            if emitted {
+                self.step(step, planes, done..ready);
+                self.counts[step.output] = ready;
+            }
+        }
+        if emitted {
+            let last = plan.steps.last().map_or(0, |step| self.counts[step.output] - 1);
+            let values = self.floats[plan.logits].rows(last).flatten();
+            logits.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
+        }
+        emitted
+    }
+
+    /// Frames of the step's result that there are once it has run.
+    fn ready(&self, step: &Step) -> usize {
+        let done = self.counts[step.output];
+        match (self.plan.mode, &step.kernel) {
+            (Mode::Window, _) => self.plan.frames[step.output],
+            (Mode::Stream, Kernel::LoadU8 { .. } | Kernel::LoadF32 { .. }) => done + 1,
+            // One mean for every frame from the first that completes a window.
+            (Mode::Stream, Kernel::Mean { positions, state, .. }) => {
+                (self.sums[*state].seen() + 1).saturating_sub(*positions)
+            }
+            // Causal: frame t needs frame t * stride of the input, and earlier ones.
+            (Mode::Stream, _) => self.counts[step.input].div_ceil(step.stride),
+        }
+    }
+
+    fn sum(&mut self, state: usize, input: Place, frames: usize) {
+        let sums = &mut self.sums[state];
+        while sums.seen() < frames {
+            match input {
+                Place::U8(input) => sums.add(&self.bytes[input]),
+                Place::F32(input) => sums.add(&self.floats[input]),
+            }
+        }
+    }
+
+    /// Computes the frames `wanted` of the step's result.
+    fn step(&mut self, step: &Step, planes: &[f32], wanted: std::ops::Range<usize>) {
+        let given = wanted.len();
+        match &step.kernel {
+            &Kernel::LoadU8 { scale, zero, output } => {
+                for (n, t) in wanted.enumerate() {
+                    ops::load_u8(planes, (n, given), t, &mut self.bytes[output], (scale, zero));
+                }
+            }
+            &Kernel::LoadF32 { output } => {
+                for (n, t) in wanted.enumerate() {
+                    ops::load(planes, (n, given), t, &mut self.floats[output], |x| x);
+                }
+            }
+            Kernel::ConvU8 { conv, input, residual, output } => {
+                let mut to = mem::take(&mut self.bytes[*output]);
+                let residual = residual.map(|residual| &self.bytes[residual]);
+                conv.run(&self.pool, (&self.bytes[*input], self.counts[step.input]), residual, &mut to, wanted);
+                self.bytes[*output] = to;
+            }
+            Kernel::ConvF32 { conv, input, residual, output } => {
+                let mut to = mem::take(&mut self.floats[*output]);
+                let residual = residual.map(|residual| &self.floats[residual]);
+                conv.run(&self.pool, (&self.floats[*input], self.counts[step.input]), residual, &mut to, wanted);
+                self.floats[*output] = to;
+            }
+            &Kernel::PoolU8 { kernel, scale, span, zero, input, output } => {
+                let mut to = mem::take(&mut self.bytes[output]);
+                wanted.for_each(|t| ops::pool_u8(&self.bytes[input], &mut to, t, kernel, (scale, span, zero)));
+                self.bytes[output] = to;
+            }
+            &Kernel::PoolF32 { kernel, scale, input, output } => {
+                let mut to = mem::take(&mut self.floats[output]);
+                wanted.for_each(|t| ops::pool_f32(&self.floats[input], &mut to, t, kernel, scale));
+                self.floats[output] = to;
+            }
+            &Kernel::Mean { state, scale, span, zero, output, input, positions } => {
+                let layout = match input {
+                    Place::U8(input) => self.bytes[input].layout,
+                    Place::F32(input) => self.floats[input].layout,
+                };
+                let count = layout.height * layout.width * positions;
+                let total = self.sums[state].total();
+                let t = wanted.end - 1;
+                match (output, span) {
+                    (Place::U8(output), Some(span)) => {
+                        ops::mean_u8(total, count, &mut self.bytes[output], t, (scale, span, zero));
+                    }
+                    (Place::U8(_), None) => {}
+                    (Place::F32(output), _) => ops::mean_f32(total, count, &mut self.floats[output], t, (scale, zero)),
+                }
+            }
+            Kernel::Logits { weights, begin, scale, input, output } => {
+                for t in wanted {
+                    ops::logits(&self.bytes[*input], &mut self.floats[*output], t, (weights, begin, scale));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Whole nets: streams against windows, kernels against kernels, integers against their definition.
+#![allow(clippy::unwrap_used)]
+
+use fastrand::Rng;
+use ndarray::{ArrayD, IxDyn};
+
+use super::fuse::fuse;
+use super::layers::Work;
+use super::*;
+use crate::model::graph::{Binary, Conv, Dense, Element, Op, Pool as GraphPool, Quantization, Unary, Value};
+
+/// A random residual net, and weights for it. `quantized` puts Quantize and Dequantize around everything.
+struct Builder<'a> {
+    graph: Graph,
+    weights: Weights,
+    random: &'a mut Rng,
+    quantized: bool,
+    causal: bool,
+    count: usize,
+}
+
+impl Builder<'_> {
+    fn name(&mut self, kind: &str) -> String {
+        self.count += 1;
+        format!("{kind}{}", self.count)
+    }
+
+    fn draw(&mut self, shape: &[usize], size: f32) -> ArrayD<f32> {
+        ArrayD::from_shape_simple_fn(IxDyn(shape), || size * (2.0 * self.random.f32() - 1.0))
+    }
+
+    /// Through u8 and back, if the net is quantised.
+    fn quantize(&mut self, x: Value, positive: bool) -> Value {
+        if !self.quantized {
+            return x;
+        }
+        let scale = 0.01 + 0.02 * self.random.f32();
+        let q = match (positive, self.random.bool()) {
+            (true, _) => Quantization::per_tensor(Element::U8, scale, 0),
+            (false, true) => Quantization::per_tensor(Element::U8, scale, self.random.i32(100..=150)),
+            (false, false) => Quantization::per_tensor(Element::I8, scale, self.random.i32(-20..=20)),
+        };
+        let name = self.name("q");
+        let y = self.graph.push(format!("{name}.q"), Op::Quantize(q.clone()), &[x]).unwrap();
+        self.graph.push(format!("{name}.dq"), Op::Dequantize(q), &[y]).unwrap()
+    }
+
+    /// Weights and a bias for `name`.
+    fn parameters(&mut self, name: &str, shape: &[usize]) {
+        let fan: usize = shape[1..].iter().product();
+        let mut weight = self.draw(shape, (3.0 / fan as f32).sqrt());
+        if self.quantized {
+            let mut scales = Vec::new();
+            for mut row in weight.outer_iter_mut() {
+                let scale = row.iter().fold(1e-6, |max: f32, w| max.max(w.abs())) / 127.0;
+                row.mapv_inplace(|w| (w / scale).round() * scale);
+                scales.push(scale);
+            }
+            let scales = ArrayD::from_shape_vec(IxDyn(&shape[..1]), scales).unwrap();
+            self.weights.insert(format!("{name}.weight_scale"), scales);
+        }
+        self.weights.insert(format!("{name}.weight"), weight);
+        let bias = self.draw(&shape[..1], 0.3);
+        self.weights.insert(format!("{name}.bias"), bias);
+    }
+
+    fn conv(&mut self, x: Value, channels: usize, kernel: [usize; 3], stride: [usize; 3]) -> Value {
+        let name = self.name("conv");
+        let pad = std::array::from_fn::<_, 3, _>(|axis| match (axis, self.causal) {
+            (0, true) => (kernel[0] - 1, 0),
+            _ => (kernel[axis] / 2, kernel[axis] / 2),
+        });
+        let conv = Conv {
+            stride: stride.into(),
+            pad: pad.into(),
+            bias: true,
+            quantized: self.quantized,
+            ..Conv::new(channels, kernel)
+        };
+        let inputs = self.graph.node(x).shape[1];
+        self.parameters(&name, &[channels, inputs, kernel[0], kernel[1], kernel[2]]);
+        self.graph.push(name, Op::Conv(conv), &[x]).unwrap()
+    }
+
+    fn relu(&mut self, x: Value) -> Value {
+        let name = self.name("relu");
+        let y = self.graph.push(name, Op::Unary(Unary::Relu), &[x]).unwrap();
+        self.quantize(y, true)
+    }
+
+    fn block(&mut self, x: Value, time: usize) -> Value {
+        let inputs = self.graph.node(x).shape[1];
+        let changes = self.random.bool();
+        let channels = if changes { self.random.usize(1..=40) } else { inputs };
+        let side = if changes { self.random.usize(1..=2) } else { 1 };
+        let time = if changes { time } else { 1 };
+        let middle = self.random.usize(1..=40);
+        let kernel = if self.causal { self.random.usize(1..=3) } else { [1, 3][self.random.usize(..2)] };
+        let mut y = self.conv(x, middle, [1, 3, 3], [1, side, side]);
+        y = self.relu(y);
+        y = self.conv(y, channels, [kernel, 1, 1], [time, 1, 1]);
+        y = self.quantize(y, false);
+        let mut shortcut = x;
+        if changes || self.graph.node(y).shape != self.graph.node(x).shape {
+            shortcut = self.conv(x, channels, [1, 1, 1], [time, side, side]);
+            shortcut = self.quantize(shortcut, false);
+        }
+        let name = self.name("add");
+        y = self.graph.push(name, Op::Binary(Binary::Add), &[y, shortcut]).unwrap();
+        self.relu(y)
+    }
+}
+
+/// A net for clips of `frames`, the same for any number of them; `None` if the random kernels do not fit.
+fn net(seed: u64, frames: usize, quantized: bool, causal: bool) -> (Graph, Weights) {
+    let mut random = Rng::with_seed(seed);
+    let (channels, height, width) = (random.usize(1..=4), random.usize(6..=14), random.usize(6..=14));
+    let (graph, clip) = Graph::new([channels, frames, height, width]);
+    let mut net = Builder { graph, weights: Weights::new(), random: &mut random, quantized, causal, count: 0 };
+    let mut x = net.quantize(clip, false);
+    let stem = net.random.usize(1..=20);
+    let kernel = [1, 3, 3 + 2 * net.random.usize(..2)];
+    x = net.conv(x, stem, kernel, [1, 1, 1]);
+    x = net.relu(x);
+    if net.random.bool() {
+        x = net.graph.push("pool", Op::Pool(GraphPool::average([1, 2, 2])), &[x]).unwrap();
+        x = net.quantize(x, true);
+    }
+    for _ in 0..net.random.usize(1..=3) {
+        let time = net.random.usize(1..=2);
+        x = net.block(x, time);
+    }
+    let features = net.graph.node(x).shape[1];
+    x = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    x = net.quantize(x, true);
+    net.parameters("head", &[5, features]);
+    net.graph.push("head", Op::Dense(Dense { features: 5, bias: true, quantized }), &[x]).unwrap();
+    (net.graph, net.weights)
+}
+
+fn clip(seed: u64, shape: [usize; 4]) -> Vec<f32> {
+    let mut random = Rng::with_seed(seed ^ 77);
+    (0..shape.iter().product::<usize>()).map(|_| 2.0 * random.f32() - 1.0).collect()
+}
+
+fn pool(threads: usize) -> Arc<Pool> {
+    Arc::new(Pool::new(threads).unwrap())
+}
+
+fn window(network: &Network, kernels: Kernels, threads: usize, clip: &[f32]) -> Vec<f32> {
+    let plan = Arc::new(Plan::new(network, kernels, Mode::Window).unwrap());
+    let mut logits = vec![0.0; plan.classes];
+    assert!(State::new(plan, pool(threads)).run(clip, &mut logits));
+    logits
+}
+
+/// Frame `t` of a clip of so many planes.
+fn plane(clip: &[f32], [channels, frames, height, width]: [usize; 4], t: usize) -> Vec<f32> {
+    let area = height * width;
+    (0..channels).flat_map(|c| clip[(c * frames + t) * area..][..area].to_vec()).collect()
+}
+
+fn near(a: &[f32], b: &[f32], tolerance: f32) -> bool {
+    let largest = b.iter().fold(1e-6, |max: f32, x| max.max(x.abs()));
+    a.iter().zip(b).all(|(a, b)| (a - b).abs() <= tolerance * largest)
+}
+
+/// At every emission a stream computes what the clip net does on all frames so far, with the mean over the last positions.
+#[test]
+fn streams_equal_clips() {
+    const LENGTH: usize = 13;
+    for seed in 0..40 {
+        for quantized in [false, true] {
+            let frames = 5;
+            let (graph, weights) = net(seed, frames, quantized, true);
+            let network = fuse(&graph, &weights).unwrap();
+            assert_eq!(network.is_int8(), quantized);
+            let [channels, _, height, width] = network.values[0].shape;
+            let shape = [channels, LENGTH, height, width];
+            let long = clip(seed, shape);
+            let kernels = Kernels::best();
+            let plan = Arc::new(Plan::new(&network, kernels, Mode::Stream).unwrap());
+            let mut state = State::new(plan, pool(1));
+            let mut logits = vec![0.0; 5];
+            let mut emissions = 0;
+            // The second time after a reset, in the middle of a stream.
+            for _ in 0..2 {
+                emissions = 0;
+                for n in 0..LENGTH {
+                    if !state.run(&plane(&long, shape, n), &mut logits) {
+                        continue;
+                    }
+                    emissions += 1;
+                    let (graph, weights) = net(seed, n + 1, quantized, true);
+                    let mut past = fuse(&graph, &weights).unwrap();
+                    limit(&mut past, &network);
+                    let clip: Vec<f32> = (0..channels)
+                        .flat_map(|c| long[c * LENGTH * height * width..][..(n + 1) * height * width].to_vec())
+                        .collect();
+                    let right = window(&past, kernels, 1, &clip);
+                    let same = if quantized { logits == right } else { near(&logits, &right, 1e-5) };
+                    assert!(same, "seed {seed}, int8 {quantized}, {n}: {logits:?}, as a clip {right:?}");
+                }
+                state.reset();
+            }
+            assert!(emissions > 0, "seed {seed}");
+        }
+    }
+}
+
+/// Gives `longer` the mean of `network`: over so many of the last frames.
+fn limit(longer: &mut Network, network: &Network) {
+    for (layer, other) in longer.layers.iter_mut().zip(&network.layers) {
+        if let Work::Mean { .. } = layer.work {
+            layer.work = other.work.clone();
+        }
+    }
+}
+
+#[test]
+fn kernels_and_threads_agree() {
+    for seed in 100..130 {
+        for quantized in [false, true] {
+            let (graph, weights) = net(seed, 6, quantized, seed % 2 == 0);
+            let network = fuse(&graph, &weights).unwrap();
+            let clip = clip(seed, network.values[0].shape);
+            let right = window(&network, Kernels::Reference, 1, &clip);
+            for kernels in Kernels::available() {
+                for threads in [1, 2] {
+                    let logits = window(&network, kernels, threads, &clip);
+                    let same = if quantized { logits == right } else { near(&logits, &right, 1e-5) };
+                    assert!(same, "seed {seed}, {kernels}, {threads} threads: {logits:?}, right {right:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_sees_later_frames_is_not_streamed() {
+    let (graph, clip) = Graph::new([1, 4, 8, 8]);
+    let mut random = Rng::with_seed(1);
+    let mut net =
+        Builder { graph, weights: Weights::new(), random: &mut random, quantized: false, causal: false, count: 0 };
+    let x = net.conv(clip, 4, [3, 1, 1], [1, 1, 1]);
+    let x = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    net.parameters("head", &[5, 4]);
+    net.graph.push("head", Op::dense(5), &[x]).unwrap();
+    let refused = Native::new(&net.graph, &net.weights, Mode::Stream, Kernels::best(), 1).err().unwrap();
+    assert!(refused.to_string().contains("'conv1'") && refused.to_string().contains("causal"), "{refused}");
+    assert!(Native::new(&net.graph, &net.weights, Mode::Window, Kernels::best(), 1).is_ok());
+}
