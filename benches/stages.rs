@@ -16,7 +16,7 @@ use kinora::frame::Frame;
 use kinora::model::Bundle;
 use kinora::model::manifest::{Colour, Input, Resize};
 use kinora::overlay::{Activity, Overlay, Score, Status};
-use kinora::pipeline::{Intake, Recognizer};
+use kinora::pipeline::{Intake, Recognizer, Runner};
 use kinora::preprocess::Preprocessor;
 use kinora::synth::Scene;
 
@@ -114,9 +114,10 @@ fn engine(c: &mut Criterion) {
 fn pipeline(c: &mut Criterion) {
     let bundle = shipped();
     let manifest = &bundle.manifest;
-    let session = engine::open(&bundle, &Options::default()).unwrap().session().unwrap();
+    let engine = engine::open(&bundle, &Options::default()).unwrap();
+    let runner = Runner::new(&*engine, manifest).unwrap();
     let decision = Decision::new(&bundle.labels, manifest.output.activation, manifest.decision.clone(), None).unwrap();
-    let mut recognizer = Recognizer::new(manifest, session, decision, manifest.run.hop);
+    let mut recognizer = Recognizer::new(manifest, runner, decision, manifest.run.hop);
     let mut intake = Intake::new(&manifest.input);
     let (mut plane, mut events) = (intake.plane(), Vec::new());
     let mut frames = pictures((640, 480));
@@ -128,7 +129,7 @@ fn pipeline(c: &mut Criterion) {
                 frame.timestamp = Duration::from_secs(1) * n / 30;
                 n += 1;
                 if intake.offer(frame, &mut plane).unwrap() {
-                    recognizer.absorb(&plane, &mut events);
+                    recognizer.absorb(&plane, &mut events).unwrap();
                     recognizer.decide(&mut events).unwrap();
                 }
                 events.clear();

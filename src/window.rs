@@ -69,6 +69,12 @@ impl Window {
         self.advance();
     }
 
+    /// The newest plane, `[C, H, W]`.
+    pub fn newest(&self) -> &[f32] {
+        let len = self.plane_len();
+        &self.planes[(self.next + self.frames - 1) % self.frames * len..][..len]
+    }
+
     /// Adds the newest frame once more, for a moment that had no frame: its plane again, or a still one where planes are
     /// differences.
     pub fn repeat(&mut self) {

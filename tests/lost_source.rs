@@ -11,7 +11,7 @@ use kinora::display::{self, Format};
 use kinora::engine;
 use kinora::events::EventWriter;
 use kinora::frame::Frame;
-use kinora::pipeline::{Intake, Limits, Pipeline, Recognizer};
+use kinora::pipeline::{Intake, Limits, Pipeline, Recognizer, Runner};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 
@@ -72,7 +72,7 @@ fn a_camera_that_comes_back_in_another_size_is_shown_and_recognized() {
             if attempts % 2 == 1 { Err(busy()) } else { back.pop().ok_or_else(busy) }
         }),
         intake: Intake::new(&manifest.input),
-        recognizer: Recognizer::new(manifest, engine.session().unwrap(), decision, 1),
+        recognizer: Recognizer::new(manifest, Runner::new(&*engine, manifest).unwrap(), decision, 1),
         labels: bundle.labels.clone(),
         nothing: None,
         engine: "test".into(),

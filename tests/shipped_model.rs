@@ -8,7 +8,7 @@ use kinora::capture::{self, Options as SourceOptions};
 use kinora::engine::{self, Options};
 use kinora::frame::Frame;
 use kinora::model::Bundle;
-use kinora::pipeline::{Classifier, Intake};
+use kinora::pipeline::{Classifier, Intake, Runner};
 use kinora::stop::Stop;
 use kinora::synth::{Motion, Scene};
 use kinora::window::Window;
@@ -62,8 +62,9 @@ fn real_gestures_are_recognized() {
         return;
     }
     let bundle = shipped();
-    let session = engine::open(&bundle, &Options::default()).unwrap().session().unwrap();
-    let mut classifier = Classifier::new(&bundle.manifest, session, 4);
+    let engine = engine::open(&bundle, &Options::default()).unwrap();
+    let runner = Runner::new(&*engine, &bundle.manifest).unwrap();
+    let mut classifier = Classifier::new(&bundle.manifest, runner, 4);
     let names = ["wave", "clap", "throw", "swipe_left", "swipe_right"];
     let labels = names.map(|name| bundle.labels.iter().position(|label| label == name).unwrap());
     let (mut right, mut all) = (0, 0);

@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kinora::capture::{self, Control, Roi, Rotation};
-use kinora::engine::Choice;
+use kinora::engine::{Choice, Kernels, Options, Precision};
+use kinora::model::manifest::Mode;
 
 /// Real-time human-action recognition: camera in, current action out.
 #[derive(Debug, Parser)]
@@ -63,6 +65,38 @@ pub enum Command {
     Bench(BenchArgs),
 }
 
+/// A choice that may be left to the program.
+#[derive(Debug, Clone, Copy)]
+pub struct Auto<T>(pub Option<T>);
+
+impl<T: ValueEnum> FromStr for Auto<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self(None));
+        }
+        T::from_str(text, false).map(|value| Self(Some(value))).map_err(|_| {
+            let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            let names: Vec<_> = names.map(|value| value.get_name().to_owned()).collect();
+            format!("auto, {} are known", names.join(", "))
+        })
+    }
+}
+
+impl ModelArgs {
+    /// How the engine is to run the model.
+    pub fn engine(&self) -> Options {
+        Options {
+            engine: self.engine.unwrap_or_default(),
+            precision: self.precision.and_then(|choice| choice.0),
+            mode: self.mode.and_then(|choice| choice.0),
+            kernels: self.kernels,
+            threads: self.threads.map_or(1, usize::from),
+        }
+    }
+}
+
 /// Which model runs, and how.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ModelArgs {
@@ -72,6 +106,19 @@ pub struct ModelArgs {
     /// Inference engine [default: auto]
     #[arg(long, value_enum, env = "KINORA_ENGINE")]
     pub engine: Option<Choice>,
+    /// What to compute with: int8, f32, or int8 if the model has it [default: auto]
+    #[arg(long, value_name = "auto|int8|f32", env = "KINORA_PRECISION")]
+    pub precision: Option<Auto<Precision>>,
+    /// The last frames anew at each decision (window), or each frame once (stream, causal models only) [default: as the
+    /// model was measured]
+    #[arg(long, value_name = "auto|stream|window", env = "KINORA_MODE")]
+    pub mode: Option<Auto<Mode>>,
+    /// Kernels of the engine native [default: the best for this processor]
+    #[arg(long, value_name = "NAME", value_enum, env = "KINORA_KERNELS")]
+    pub kernels: Option<Kernels>,
+    /// Threads of the engine [default: 1]
+    #[arg(long, value_name = "N", env = "KINORA_THREADS", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub threads: Option<u8>,
     /// Sampled frames from one decision to the next [default: the model's]
     #[arg(long, value_name = "N", env = "KINORA_HOP", value_parser = clap::value_parser!(u16).range(1..))]
     pub hop: Option<u16>,

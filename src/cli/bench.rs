@@ -8,7 +8,7 @@ use kinora::decision::Decision;
 use kinora::engine;
 use kinora::frame::Frame;
 use kinora::overlay::{Activity, Overlay, Score, Status};
-use kinora::pipeline::{Intake, Recognizer, nearest_rank, resident_mib};
+use kinora::pipeline::{Intake, Recognizer, Runner, nearest_rank, resident_mib};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 use serde::Serialize;
@@ -83,13 +83,13 @@ impl Clock {
 pub fn command(args: &BenchArgs, begin: Instant) -> Result<()> {
     let bundle = load_bundle(args.model.model.as_deref())?;
     let manifest = &bundle.manifest;
-    let options = engine::Options { engine: args.model.engine.unwrap_or_default(), ..engine::Options::default() };
+    let options = args.model.engine();
     let engine = engine::open(&bundle, &options)?;
-    let session = engine.session()?;
+    let runner = Runner::new(&*engine, manifest)?;
     let start_ms = begin.elapsed().as_secs_f32() * 1e3;
     let hop = args.model.hop.map_or(manifest.run.hop, usize::from);
     let decision = Decision::new(&bundle.labels, manifest.output.activation, manifest.decision.clone(), None)?;
-    let mut recognizer = Recognizer::new(manifest, session, decision, hop);
+    let mut recognizer = Recognizer::new(manifest, runner, decision, hop);
     let mut intake = Intake::new(&manifest.input);
     let pictures = read(&args.source)?;
 
@@ -108,8 +108,8 @@ pub fn command(args: &BenchArgs, begin: Instant) -> Result<()> {
         let sampled = intake.offer(&frame, &mut plane)?;
         let prepared = begin.elapsed().as_secs_f32() * 1e3;
         let decided = if sampled {
-            recognizer.absorb(&plane, &mut events);
             let begin = Instant::now();
+            recognizer.absorb(&plane, &mut events)?;
             recognizer.decide(&mut events)?.then(|| begin.elapsed().as_secs_f32() * 1e3)
         } else {
             None
@@ -147,9 +147,9 @@ pub fn command(args: &BenchArgs, begin: Instant) -> Result<()> {
     let report = Report {
         model: manifest.name.clone(),
         engine: engine.name(),
-        kernels: engine.name(),
-        precision: "f32",
-        mode: "window",
+        kernels: engine.kernels(),
+        precision: engine.precision().name(),
+        mode: engine.mode().name(),
         threads: options.threads,
         hop,
         frames: args.frames,

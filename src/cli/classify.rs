@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::Result;
 use kinora::capture::{self, Options};
 use kinora::engine;
-use kinora::pipeline::{Answer, Classifier};
+use kinora::pipeline::{Answer, Classifier, Runner};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 use serde::Serialize;
@@ -33,10 +33,10 @@ pub fn command(args: &ClassifyArgs) -> Result<()> {
     let bundle = load_bundle(args.model.model.as_deref())?;
     let manifest = &bundle.manifest;
     let wanted = args.labels.as_ref().map(|names| label_indices(&bundle.labels, names)).transpose()?;
-    let options = engine::Options { engine: args.model.engine.unwrap_or_default(), ..engine::Options::default() };
+    let options = args.model.engine();
     let engine = engine::open(&bundle, &options)?;
     let hop = args.model.hop.map_or(manifest.run.hop, usize::from);
-    let mut classifier = Classifier::new(manifest, engine.session()?, hop);
+    let mut classifier = Classifier::new(manifest, Runner::new(&*engine, manifest)?, hop);
     let mut failed: Option<Error> = None;
     for file in &args.files {
         let options = Options { realtime: false, ..Options::default() };

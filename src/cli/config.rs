@@ -1,17 +1,18 @@
 //! The settings file: the run command's flags as TOML, and the decision's settings.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU8, NonZeroU16};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use kinora::capture::{Control, Roi, Rotation, parse_size};
 use kinora::decision::{Settings, Thresholds};
-use kinora::engine::Choice;
+use kinora::engine::{Choice, Kernels, Precision};
+use kinora::model::manifest::Mode;
 use kinora::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
-use super::args::RunArgs;
+use super::args::{Auto, RunArgs};
 
 /// A settings file. Names are those of the flags; what is not known is refused.
 #[derive(Debug, Default, Deserialize)]
@@ -22,6 +23,13 @@ pub struct Config {
     model: Option<PathBuf>,
     #[serde(default, deserialize_with = "choice")]
     engine: Option<Choice>,
+    #[serde(default, deserialize_with = "parsed")]
+    precision: Option<Auto<Precision>>,
+    #[serde(default, deserialize_with = "parsed")]
+    mode: Option<Auto<Mode>>,
+    #[serde(default, deserialize_with = "choice")]
+    kernels: Option<Kernels>,
+    threads: Option<NonZeroU8>,
     hop: Option<NonZeroU16>,
     events: Option<String>,
     frames: Option<u64>,
@@ -59,9 +67,9 @@ pub struct Decision {
     labels: Option<BTreeMap<String, Thresholds>>,
 }
 
-fn choice<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Choice>, D::Error> {
+fn choice<'de, D: serde::Deserializer<'de>, T: ValueEnum>(input: D) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(input)?;
-    Choice::from_str(&text, false).map(Some).map_err(serde::de::Error::custom)
+    T::from_str(&text, false).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn parsed<'de, D, T>(input: D) -> Result<Option<T>, D::Error>
@@ -116,6 +124,10 @@ impl Config {
         fill(&mut args.display, self.display);
         fill(&mut args.model.model, self.model);
         fill(&mut args.model.engine, self.engine);
+        fill(&mut args.model.precision, self.precision);
+        fill(&mut args.model.mode, self.mode);
+        fill(&mut args.model.kernels, self.kernels);
+        fill(&mut args.model.threads, self.threads.map(NonZeroU8::get));
         fill(&mut args.model.hop, self.hop.map(NonZeroU16::get));
         fill(&mut args.events, self.events);
         fill(&mut args.frames, self.frames);

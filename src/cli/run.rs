@@ -10,7 +10,7 @@ use kinora::display::{self, Display, Format};
 use kinora::engine;
 use kinora::events::EventWriter;
 use kinora::model::Bundle;
-use kinora::pipeline::{Intake, Limits, Opener, Pipeline, Recognizer, Share, Summary};
+use kinora::pipeline::{Intake, Limits, Opener, Pipeline, Recognizer, Runner, Share, Summary};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 
@@ -36,14 +36,14 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
     let settings = decision_settings(&args, &overrides, &bundle)?;
     let nothing = bundle.labels.iter().position(|label| *label == settings.nothing);
     let decision = Decision::new(&bundle.labels, manifest.output.activation, settings, args.labels.as_deref())?;
-    let options = engine::Options { engine: args.model.engine.unwrap_or_default(), ..engine::Options::default() };
+    let options = args.model.engine();
     let engine = engine::open(&bundle, &options)?;
     let hop = args.model.hop.map_or(manifest.run.hop, usize::from);
     if hop as f32 / manifest.input.frame_rate >= Decision::LONGEST_STEP.as_secs_f32() {
         let message = format!("--hop {hop}: decisions more than {:?} apart find no action", Decision::LONGEST_STEP);
         return Err(Error::new(ErrorKind::Usage, message).into());
     }
-    let recognizer = Recognizer::new(manifest, engine.session()?, decision, hop);
+    let recognizer = Recognizer::new(manifest, Runner::new(&*engine, manifest)?, decision, hop);
     let limits = Limits { frames: args.frames, duration: args.duration.map(seconds).transpose()? };
     refuse_overwriting(&args)?;
 
@@ -89,7 +89,7 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
         recognizer,
         labels: bundle.labels.clone(),
         nothing,
-        engine: format!("{} f32", engine.name()),
+        engine: format!("{} {}", engine.name(), engine.precision().name()),
         display,
         events,
         realtime: !args.no_realtime.unwrap_or(false),

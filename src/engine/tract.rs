@@ -11,7 +11,8 @@ use tract_onnx::prelude::{
     TypedSimpleState, tvec,
 };
 
-use super::{Engine, Session};
+use super::{Engine, Options, Precision, Session};
+use crate::model::manifest::Mode;
 use crate::model::onnx_check::check_signature;
 use crate::model::{Bundle, onnx};
 use crate::{Error, ErrorKind, Result};
@@ -32,12 +33,20 @@ impl Tract {
     /// Compiles `bundle`'s `model.onnx` for clips of the manifest's shape.
     ///
     /// # Errors
-    /// `Model` when the file is broken or contradicts the manifest, `Engine` when tract cannot compile it or `threads`
-    /// is not 1.
-    pub fn open(bundle: &Bundle, threads: usize) -> Result<Self> {
-        if threads != 1 {
-            let why = format!("engine tract runs on one thread, not {threads}: leave --threads out");
-            return Err(Error::new(ErrorKind::Engine, why));
+    /// `Model` when the file is broken or contradicts the manifest, `Engine` when tract cannot compile it or the options ask
+    /// for what it cannot do: streams, integers, more than one thread.
+    pub fn open(bundle: &Bundle, options: &Options) -> Result<Self> {
+        let refuse = |why: &str| Err(Error::new(ErrorKind::Engine, format_args!("engine tract {why}")));
+        match *options {
+            Options { threads, .. } if threads != 1 => {
+                return refuse(&format!("runs on one thread, not {threads}: leave --threads out"));
+            }
+            Options { mode: Some(Mode::Stream), .. } => return refuse("runs windows only: leave --mode stream out"),
+            Options { precision: Some(Precision::Int8), .. } => {
+                return refuse("runs f32 only: leave --precision int8 out");
+            }
+            Options { kernels: Some(_), .. } => return refuse("has kernels of its own: leave --kernels out"),
+            _ => {}
         }
         let path = bundle.onnx();
         let (clip, classes) = (bundle.manifest.input.clip_shape(), bundle.labels.len());

@@ -14,6 +14,7 @@ use crate::{Error, ErrorKind, Result};
 const MANIFEST: &str = "manifest.toml";
 const LABELS: &str = "labels.txt";
 const MODEL: &str = "model.onnx";
+const MODEL_INT8: &str = "model.int8.onnx";
 const GOLDEN: &str = "golden.safetensors";
 
 /// A bundle that was read and found consistent.
@@ -51,13 +52,27 @@ impl Bundle {
         let within = |file: &str, error: Error| error.within(dir.join(file).display());
         let (clip, classes) = (bundle.manifest.input.clip_shape(), bundle.labels.len());
         onnx_check::check_signature(&onnx::read(&bundle.onnx())?, clip, classes).map_err(|e| within(MODEL, e))?;
-        bundle.golden()?;
+        let golden = bundle.golden()?;
+        if let Some(path) = bundle.int8() {
+            onnx_check::check_signature(&onnx::read(&path)?, clip, classes).map_err(|e| within(MODEL_INT8, e))?;
+            let listed = bundle.manifest.sha256.contains_key(MODEL_INT8);
+            if !listed || golden.logits_int8.is_none() {
+                let lacks =
+                    if listed { "golden.safetensors has no 'logits_int8'" } else { "manifest.toml does not list it" };
+                return Err(refuse(&path, format_args!("{lacks}: export the bundle again")));
+            }
+        }
         Ok(bundle)
     }
 
     /// The f32 model.
     pub fn onnx(&self) -> PathBuf {
         self.dir.join(MODEL)
+    }
+
+    /// The quantised model, if the bundle has one.
+    pub fn int8(&self) -> Option<PathBuf> {
+        Some(self.dir.join(MODEL_INT8)).filter(|path| path.is_file())
     }
 
     /// The golden clip and its logits.
@@ -72,20 +87,28 @@ impl Bundle {
     }
 }
 
-/// Writes a bundle to `dir` and loads it back; `manifest.sha256` is filled in. It is put together in a folder beside
+/// What a bundle is made of.
+#[derive(Debug, Clone)]
+pub struct Parts<'a> {
+    /// `sha256` is filled in.
+    pub manifest: Manifest,
+    /// The class names.
+    pub labels: &'a [String],
+    /// The f32 model.
+    pub model: (&'a Graph, &'a Weights),
+    /// The quantised model, if there is one.
+    pub int8: Option<(&'a Graph, &'a Weights)>,
+    /// A clip and the logits of the models.
+    pub golden: &'a Golden,
+}
+
+/// Writes a bundle to `dir` and loads it back. It is put together in a folder beside
 /// `dir`, so that a bundle that is there is replaced only by a complete one.
 ///
 /// # Errors
 /// `Model` when the parts contradict one another, `Output` when they cannot be written or when `dir` holds something
 /// that is no part of a bundle.
-pub fn write(
-    dir: &Path,
-    manifest: Manifest,
-    labels: &[String],
-    graph: &Graph,
-    weights: &Weights,
-    golden: &Golden,
-) -> Result<Bundle> {
+pub fn write(dir: &Path, parts: Parts<'_>) -> Result<Bundle> {
     let failed = |why: std::io::Error| Error::new(ErrorKind::Output, format_args!("{}: {why}", dir.display()));
     let target = if dir.exists() { dir.canonicalize().map_err(failed)? } else { dir.to_owned() };
     refuse_foreign(&target)?;
@@ -105,7 +128,7 @@ pub fn write(
     let _ = fs::remove_dir_all(&old);
     let written = fs::create_dir(&temporary)
         .map_err(failed)
-        .and_then(|()| fill(&temporary, manifest, labels, graph, weights, golden))
+        .and_then(|()| fill(&temporary, parts))
         .and_then(|bundle| swap(&temporary, &target, &old).map(|()| bundle).map_err(failed));
     written.map(|bundle| Bundle { dir: dir.to_owned(), ..bundle }).map_err(|error| {
         let _ = fs::remove_dir_all(&temporary);
@@ -122,7 +145,7 @@ fn refuse_foreign(dir: &Path) -> Result<()> {
     }
     for entry in fs::read_dir(dir).map_err(|why| failed(&why))? {
         let name = entry.map_err(|why| failed(&why))?.file_name();
-        if ![MANIFEST, LABELS, MODEL, GOLDEN].iter().any(|known| name == *known) {
+        if ![MANIFEST, LABELS, MODEL, MODEL_INT8, GOLDEN].iter().any(|known| name == *known) {
             let name = name.display();
             return Err(failed(&format_args!("'{name}' is no part of a bundle: move it away or name another folder")));
         }
@@ -130,20 +153,17 @@ fn refuse_foreign(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn fill(
-    dir: &Path,
-    mut manifest: Manifest,
-    labels: &[String],
-    graph: &Graph,
-    weights: &Weights,
-    golden: &Golden,
-) -> Result<Bundle> {
+fn fill(dir: &Path, parts: Parts<'_>) -> Result<Bundle> {
+    let Parts { mut manifest, labels, model: (graph, weights), int8, golden } = parts;
     let text = labels.iter().map(|label| format!("{label}\n")).collect::<String>();
     replace_file(&dir.join(LABELS), text.as_bytes())?;
     onnx::write(graph, weights, &dir.join(MODEL))?;
+    if let Some((graph, weights)) = int8 {
+        onnx::write(graph, weights, &dir.join(MODEL_INT8))?;
+    }
     golden.write(&dir.join(GOLDEN))?;
     manifest.sha256 = BTreeMap::new();
-    for file in [LABELS, MODEL, GOLDEN] {
+    for file in [LABELS, MODEL, GOLDEN].into_iter().chain(int8.map(|_| MODEL_INT8)) {
         manifest.sha256.insert(file.into(), sha256(&read_file(&dir.join(file))?));
     }
     replace_file(&dir.join(MANIFEST), manifest.to_toml()?.as_bytes())?;

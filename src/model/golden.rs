@@ -15,14 +15,19 @@ pub struct Golden {
     pub clip: Array5<f32>,
     /// Its logits, `[K]`.
     pub logits_f32: Vec<f32>,
+    /// Those of the quantised model, the same on every engine; there if the bundle has such a model.
+    pub logits_int8: Option<Vec<f32>>,
 }
+
+/// Name of the tensor of the quantised model's logits.
+const INT8: &str = "logits_int8";
 
 fn refuse(why: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Model, format_args!("{why}: export the bundle again"))
 }
 
 impl Golden {
-    /// Reads `clip` and `logits_f32` from a safetensors file.
+    /// Reads `clip`, `logits_f32` and, if it is there, `logits_int8` from a safetensors file.
     ///
     /// # Errors
     /// `Model`, naming the file and the tensor.
@@ -33,7 +38,7 @@ impl Golden {
     fn parse(bytes: &[u8]) -> Result<Self> {
         let tensors =
             SafeTensors::deserialize(bytes).map_err(|why| refuse(format_args!("not a safetensors file: {why}")))?;
-        if let Some(other) = tensors.names().into_iter().find(|name| !["clip", "logits_f32"].contains(name)) {
+        if let Some(other) = tensors.names().into_iter().find(|name| !["clip", "logits_f32", INT8].contains(name)) {
             return Err(refuse(format_args!("tensor '{other}' is unknown")));
         }
         let (shape, values) = floats(&tensors, "clip")?;
@@ -41,11 +46,12 @@ impl Golden {
             .try_into()
             .map_err(|shape| refuse(format_args!("tensor 'clip': {shape:?} is not [1, C, T, H, W]")))?;
         let clip = Array5::from_shape_vec(shape, values).map_err(|why| refuse(format_args!("tensor 'clip': {why}")))?;
-        let (shape, logits_f32) = floats(&tensors, "logits_f32")?;
-        match shape.len() {
-            1 => Ok(Self { clip, logits_f32 }),
-            _ => Err(refuse(format_args!("tensor 'logits_f32': {shape:?} is not [K]"))),
-        }
+        let logits = |name: &str| match floats(&tensors, name)? {
+            (shape, values) if shape.len() == 1 => Ok(values),
+            (shape, _) => Err(refuse(format_args!("tensor '{name}': {shape:?} is not [K]"))),
+        };
+        let int8 = tensors.names().contains(&INT8).then(|| logits(INT8)).transpose()?;
+        Ok(Self { clip, logits_f32: logits("logits_f32")?, logits_int8: int8 })
     }
 
     /// Writes the file; one that is there is replaced only once the new one is complete.
@@ -56,11 +62,19 @@ impl Golden {
         let failed = |why: safetensors::SafeTensorError| {
             Error::new(ErrorKind::Output, format_args!("{}: {why}", path.display()))
         };
-        let clip: Vec<u8> = self.clip.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let logits: Vec<u8> = self.logits_f32.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let clip = TensorView::new(Dtype::F32, self.clip.shape().to_vec(), &clip).map_err(failed)?;
-        let logits = TensorView::new(Dtype::F32, vec![self.logits_f32.len()], &logits).map_err(failed)?;
-        let bytes = safetensors::serialize([("clip", clip), ("logits_f32", logits)], None).map_err(failed)?;
+        let bytes = |values: &mut dyn Iterator<Item = &f32>| values.flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let clip = bytes(&mut self.clip.iter());
+        let mut tensors =
+            vec![("clip", TensorView::new(Dtype::F32, self.clip.shape().to_vec(), &clip).map_err(failed)?)];
+        let named = [("logits_f32", Some(&self.logits_f32)), (INT8, self.logits_int8.as_ref())];
+        let logits: Vec<_> = named
+            .into_iter()
+            .filter_map(|(name, logits)| logits.map(|logits| (name, logits.len(), bytes(&mut logits.iter()))))
+            .collect();
+        for (name, len, bytes) in &logits {
+            tensors.push((name, TensorView::new(Dtype::F32, vec![*len], bytes).map_err(failed)?));
+        }
+        let bytes = safetensors::serialize(tensors, None).map_err(failed)?;
         replace_file(path, &bytes)
     }
 
@@ -74,12 +88,15 @@ impl Golden {
             let given = self.clip.shape();
             return Err(refuse(format_args!("tensor 'clip' is {given:?}, but manifest.toml says {clip:?}")));
         }
-        if self.logits_f32.len() != classes {
-            let given = self.logits_f32.len();
-            return Err(refuse(format_args!("tensor 'logits_f32' has {given} values for {classes} classes")));
-        }
-        if !self.clip.iter().chain(ArrayView1::from(&self.logits_f32)).all(|x| x.is_finite()) {
-            return Err(refuse("a value is not finite"));
+        for (name, logits) in [("logits_f32", Some(&self.logits_f32)), (INT8, self.logits_int8.as_ref())] {
+            let Some(logits) = logits else { continue };
+            if logits.len() != classes {
+                let given = logits.len();
+                return Err(refuse(format_args!("tensor '{name}' has {given} values for {classes} classes")));
+            }
+            if !self.clip.iter().chain(ArrayView1::from(logits)).all(|x| x.is_finite()) {
+                return Err(refuse("a value is not finite"));
+            }
         }
         Ok(())
     }

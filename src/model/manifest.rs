@@ -151,6 +151,16 @@ pub enum Mode {
     Stream,
 }
 
+impl Mode {
+    /// The name in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Window => "window",
+            Self::Stream => "stream",
+        }
+    }
+}
+
 /// How the weights came about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -3,9 +3,9 @@
 
 use ndarray::ArrayView5;
 
+use super::Runner;
 use super::intake::{Intake, Plane};
 use crate::capture::{Captured, Source};
-use crate::engine::Session;
 use crate::frame::Frame;
 use crate::model::Manifest;
 use crate::model::manifest::{Activation, Input};
@@ -41,7 +41,35 @@ impl Answer {
     }
 }
 
-/// Cuts whole videos into the windows that are classified.
+/// Shows each plane of `source` to `visit`, from the first to the last.
+///
+/// # Errors
+/// Those of the source and of `visit`; `Source` when there are too few frames for a single plane.
+fn each_plane(
+    source: &mut dyn Source,
+    intake: &mut Intake,
+    plane: &mut Plane,
+    mut visit: impl FnMut(&Plane) -> Result<()>,
+) -> Result<()> {
+    intake.reset();
+    let mut frame = Frame::default();
+    let mut planes = 0;
+    while source.next_frame(&mut frame)? == Captured::Frame {
+        if intake.offer(&frame, plane)? {
+            visit(plane)?;
+            planes += 1;
+        }
+    }
+    match planes {
+        0 => {
+            let name = &source.info().name;
+            Err(Error::new(ErrorKind::Source, format_args!("{name}: too few frames for this model")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Cuts whole videos into windows.
 pub struct Windows {
     intake: Intake,
     plane: Plane,
@@ -66,76 +94,87 @@ impl Windows {
         source: &mut dyn Source,
         mut visit: impl FnMut(ArrayView5<'_, f32>) -> Result<()>,
     ) -> Result<()> {
-        self.intake.reset();
-        self.window.reset();
-        let mut frame = Frame::default();
-        let (mut planes, mut windows) = (0, 0);
-        while source.next_frame(&mut frame)? == Captured::Frame {
-            if !self.intake.offer(&frame, &mut self.plane)? {
-                continue;
+        let Self { intake, plane, window, hop } = self;
+        window.reset();
+        let mut windows = 0;
+        each_plane(source, intake, plane, |plane| {
+            if plane.restart {
+                window.reset();
             }
-            if self.plane.restart {
-                self.window.reset();
+            for _ in 0..plane.repeats {
+                window.repeat();
             }
-            for _ in 0..self.plane.repeats {
-                self.window.repeat();
-            }
-            self.window.push(&self.plane.data);
-            planes += 1;
-            if self.window.due(self.hop) {
-                visit(self.window.clip())?;
+            window.push(&plane.data);
+            if window.due(*hop) {
+                visit(window.clip())?;
                 windows += 1;
             }
-        }
-        if planes == 0 {
-            let name = &source.info().name;
-            return Err(Error::new(ErrorKind::Source, format_args!("{name}: too few frames for this model")));
-        }
+            Ok(())
+        })?;
         if windows == 0 {
-            while !self.window.due(self.hop) {
-                self.window.repeat();
+            while !window.due(*hop) {
+                window.repeat();
             }
-            visit(self.window.clip())?;
+            visit(window.clip())?;
         }
         Ok(())
     }
 }
 
-/// Classifies whole videos with one session.
+/// Classifies whole videos, on windows or as streams.
 pub struct Classifier {
-    windows: Windows,
-    session: Box<dyn Session>,
+    intake: Intake,
+    plane: Plane,
+    runner: Runner,
+    hop: usize,
     activation: Activation,
-    logits: Vec<f32>,
 }
 
 impl Classifier {
-    /// A classifier with `session` of the bundle that `manifest` describes; a window every `hop` planes.
-    pub fn new(manifest: &Manifest, session: Box<dyn Session>, hop: usize) -> Self {
-        Self {
-            windows: Windows::new(&manifest.input, hop),
-            session,
-            activation: manifest.output.activation,
-            logits: vec![0.0; manifest.output.classes],
-        }
+    /// A classifier with `runner` of the bundle that `manifest` describes; an answer every `hop` planes.
+    pub fn new(manifest: &Manifest, runner: Runner, hop: usize) -> Self {
+        let intake = Intake::new(&manifest.input);
+        Self { plane: intake.plane(), intake, runner, hop: hop.max(1), activation: manifest.output.activation }
     }
 
     /// Reads `source` to its end. Probabilities, not logits, are averaged: a window in which nothing happens then says
-    /// little about which action it was.
+    /// little about which action it was. A video that is shorter than a window is continued with its last picture.
     ///
     /// # Errors
-    /// Those of [`Windows::each`] and of the engine.
+    /// Those of the source and of the engine; `Source` when there are too few frames for a single plane.
     pub fn classify(&mut self, source: &mut dyn Source) -> Result<Answer> {
-        let Self { windows, session, activation, logits } = self;
-        let mut answer = Answer { clips: 0, probabilities: vec![0.0; logits.len()], logits: vec![0.0; logits.len()] };
-        windows.each(source, |clip| {
-            session.infer(clip, logits)?;
+        let Self { intake, plane, runner, hop, activation } = self;
+        runner.reset();
+        let classes = runner.logits().len();
+        let mut answer = Answer { clips: 0, probabilities: vec![0.0; classes], logits: vec![0.0; classes] };
+        let mut add = |logits: &mut [f32]| {
             answer.logits.iter_mut().zip(logits.iter()).for_each(|(sum, x)| *sum += x);
             activation.apply(logits);
             answer.probabilities.iter_mut().zip(logits.iter()).for_each(|(sum, p)| *sum += p);
             answer.clips += 1;
+        };
+        let mut answered = false;
+        each_plane(source, intake, plane, |plane| {
+            if plane.restart {
+                runner.reset();
+            }
+            for _ in 0..plane.repeats {
+                runner.repeat()?;
+            }
+            runner.push(&plane.data)?;
+            if let Some(logits) = runner.decide(*hop)? {
+                add(logits);
+                answered = true;
+            }
             Ok(())
         })?;
+        while !answered {
+            runner.repeat()?;
+            if let Some(logits) = runner.decide(*hop)? {
+                add(logits);
+                answered = true;
+            }
+        }
         let share = 1.0 / answer.clips as f32;
         answer.probabilities.iter_mut().chain(&mut answer.logits).for_each(|x| *x *= share);
         Ok(answer)

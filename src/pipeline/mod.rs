@@ -17,6 +17,7 @@ mod latency;
 mod recognition;
 mod recognizer;
 mod run;
+mod runner;
 mod slots;
 mod statistics;
 
@@ -26,4 +27,5 @@ pub use intake::{Intake, Plane};
 pub use latency::{Latency, Share};
 pub use recognizer::{Recognizer, View};
 pub use run::{Limits, Pipeline, Summary};
+pub use runner::Runner;
 pub use statistics::{Percentiles, nearest_rank, resident_mib};

@@ -96,7 +96,7 @@ impl Recognition {
         match self {
             Self::Inline { recognizer, plane, events } => {
                 if intake.offer(frame, plane)? {
-                    recognizer.absorb(plane, events);
+                    recognizer.absorb(plane, events)?;
                     recognizer.decide(events)?;
                     found.extend(events.drain(..).map(|event| Found { event, frame: plane.sequence, latency: None }));
                 }
@@ -247,10 +247,13 @@ impl Worker {
             self.interrupted(&mut events, &mut newest);
             let mut any = false;
             while let Some(plane) = self.planes.receive() {
-                self.recognizer.absorb(&plane, &mut events);
+                let absorbed = self.recognizer.absorb(&plane, &mut events);
                 newest = Some((plane.sequence, plane.captured));
                 self.planes.give_back(plane);
                 any = true;
+                if let Err(error) = absorbed {
+                    return self.fail(error, events, newest);
+                }
             }
             if !any && closed {
                 self.recognizer.finish(&mut events);
@@ -259,11 +262,7 @@ impl Worker {
             }
             if any {
                 if let Err(error) = self.recognizer.decide(&mut events) {
-                    self.recognizer.finish(&mut events);
-                    self.publish(&mut events, newest.map(|(frame, _)| (frame, None)));
-                    self.shared.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(error);
-                    self.ready.ring();
-                    return;
+                    return self.fail(error, events, newest);
                 }
                 self.note_overload();
                 self.publish(&mut events, newest.map(|(frame, captured)| (frame, Some(captured))));
@@ -271,6 +270,14 @@ impl Worker {
                 self.bell.wait(Duration::from_millis(200));
             }
         }
+    }
+
+    /// Ends what runs, as the engine failed.
+    fn fail(mut self, error: Error, mut events: Vec<Event>, newest: Option<(u64, Instant)>) {
+        self.recognizer.finish(&mut events);
+        self.publish(&mut events, newest.map(|(frame, _)| (frame, None)));
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(error);
+        self.ready.ring();
     }
 
     /// Ends what runs if that is wanted. Planes that wait are from before the loss, or begin a window that is a little
@@ -289,12 +296,12 @@ impl Worker {
     }
 
     fn note_overload(&mut self) {
-        let Some(hop) = self.recognizer.adapt() else { return };
-        let wanted = self.recognizer.wanted_hop();
-        if hop > wanted {
-            log::warn!("the engine is too slow for a decision every {wanted} sampled frames: every {hop} for now");
+        let Some(now) = self.recognizer.adapt() else { return };
+        let (least, what) = self.recognizer.wanted();
+        if now > least {
+            log::warn!("the engine is too slow for {what}: one of {now} for now");
         } else {
-            log::info!("the engine keeps up again: a decision every {wanted} sampled frames");
+            log::info!("the engine keeps up again with {what}");
         }
     }
 

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::Runner;
 use super::intake::Plane;
 use crate::Result;
 use crate::decision::{Decision, Event};
-use crate::engine::Session;
 use crate::model::Manifest;
-use crate::window::Window;
+use crate::model::manifest::Mode;
 
 /// What the overlay shows of the state of recognition. Plain data of fixed size.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -38,82 +38,108 @@ impl View {
 
 /// The state of recognition of one stream.
 pub struct Recognizer {
-    window: Window,
-    session: Box<dyn Session>,
+    runner: Runner,
     decision: Decision,
-    logits: Vec<f32>,
     period: Duration,
     wanted_hop: usize,
     hop: usize,
-    infer_s: f32,
+    /// A stream that is too slow sees every so many planes only.
+    thinned: usize,
+    skipped: usize,
+    /// What the engine takes for a decision, or for a plane of a stream.
+    engine_s: f32,
     last: Duration,
     decisions: u64,
     repeats: u64,
 }
 
 impl Recognizer {
-    /// Recognition with `session` of the bundle that `manifest` describes, decided every `hop` planes.
-    pub fn new(manifest: &Manifest, session: Box<dyn Session>, decision: Decision, hop: usize) -> Self {
+    /// Recognition with `runner` of the bundle that `manifest` describes, decided every `hop` planes.
+    pub fn new(manifest: &Manifest, runner: Runner, decision: Decision, hop: usize) -> Self {
         Self {
-            window: Window::new(&manifest.input),
-            session,
+            runner,
             decision,
-            logits: vec![0.0; manifest.output.classes],
             period: Duration::from_secs_f32(1.0 / manifest.input.frame_rate),
             wanted_hop: hop.max(1),
             hop: hop.max(1),
-            infer_s: 0.0,
+            thinned: 1,
+            skipped: 0,
+            engine_s: 0.0,
             last: Duration::ZERO,
             decisions: 0,
             repeats: 0,
         }
     }
 
-    /// Adds `plane` to the window. What ran is ended in `events` when the plane begins a new window.
-    pub fn absorb(&mut self, plane: &Plane, events: &mut Vec<Event>) {
-        if plane.restart {
-            self.decision.finish(self.last, events);
-            self.window.reset();
-        }
-        for _ in 0..plane.repeats {
-            self.window.repeat();
-        }
-        self.repeats += plane.repeats as u64;
-        self.window.push(&plane.data);
-        self.last = plane.timestamp;
-    }
-
-    /// Runs the engine on the window if a decision is due and appends what changed to `events`; `false` if none is due.
+    /// Adds `plane` to the window or the stream. What ran is ended in `events` when the plane begins a new one.
     ///
     /// # Errors
-    /// Those of [`Session::infer`].
-    pub fn decide(&mut self, events: &mut Vec<Event>) -> Result<bool> {
-        if !self.window.due(self.hop) {
-            return Ok(false);
+    /// Those of [`Runner::push`].
+    pub fn absorb(&mut self, plane: &Plane, events: &mut Vec<Event>) -> Result<()> {
+        if plane.restart {
+            self.decision.finish(self.last, events);
+            self.runner.reset();
         }
+        self.last = plane.timestamp;
+        self.repeats += plane.repeats as u64;
+        self.skipped += 1 + plane.repeats;
+        if self.skipped < self.thinned && !plane.restart {
+            return Ok(());
+        }
+        self.skipped = 0;
         let begin = Instant::now();
-        self.session.infer(self.window.clip(), &mut self.logits)?;
+        for _ in 0..plane.repeats / self.thinned {
+            self.runner.repeat()?;
+        }
+        self.runner.push(&plane.data)?;
+        if self.runner.mode() == Mode::Stream {
+            self.measure(begin);
+        }
+        Ok(())
+    }
+
+    fn measure(&mut self, begin: Instant) {
         let took_s = begin.elapsed().as_secs_f32();
-        self.infer_s = if self.decisions == 0 { took_s } else { 0.8 * self.infer_s + 0.2 * took_s };
+        self.engine_s = if self.engine_s == 0.0 { took_s } else { 0.8 * self.engine_s + 0.2 * took_s };
+    }
+
+    /// Decides if a decision is due and appends what changed to `events`; `false` if none is due.
+    ///
+    /// # Errors
+    /// Those of [`Runner::decide`].
+    pub fn decide(&mut self, events: &mut Vec<Event>) -> Result<bool> {
+        let begin = Instant::now();
+        let Some(logits) = self.runner.decide(self.hop)? else { return Ok(false) };
+        self.decision.step(self.last, logits, events);
         self.decisions += 1;
-        self.decision.step(self.last, &self.logits, events);
+        if self.runner.mode() == Mode::Window {
+            self.measure(begin);
+        }
         Ok(true)
     }
 
-    /// Adapts the hop to what the engine manages: it grows under overload and shrinks back when there is time again.
-    /// `Some` when it changed: the new hop.
+    /// Adapts to what the engine manages: under overload the hop grows, or a stream sees every second plane, or fewer; with
+    /// time again all is as before. `Some` when it changed: planes from one run of the engine to the next.
     pub fn adapt(&mut self) -> Option<usize> {
+        let (now, least) = match self.runner.mode() {
+            Mode::Window => (self.hop, self.wanted_hop),
+            Mode::Stream => (self.thinned, 1),
+        };
         // A tenth in reserve, and shrinking only with a fifth to spare, so that it does not swing.
-        let planes = |reserve: f32| (self.infer_s * reserve / self.period.as_secs_f32()).ceil() as usize;
-        let hop = if planes(1.1) > self.hop {
+        let planes = |reserve: f32| (self.engine_s * reserve / self.period.as_secs_f32()).ceil() as usize;
+        let next = if planes(1.1) > now {
             planes(1.1)
-        } else if planes(1.3) < self.hop {
+        } else if planes(1.3) < now {
             planes(1.3)
         } else {
-            self.hop
+            now
         };
-        let hop = hop.max(self.wanted_hop);
-        (std::mem::replace(&mut self.hop, hop) != hop).then_some(hop)
+        let next = next.max(least);
+        match self.runner.mode() {
+            Mode::Window => self.hop = next,
+            Mode::Stream => self.thinned = next,
+        }
+        (next != now).then_some(next)
     }
 
     /// Ends what runs at time `t`: the source is lost.
@@ -125,32 +151,36 @@ impl Recognizer {
     /// Ends what runs: the source is over.
     pub fn finish(&mut self, events: &mut Vec<Event>) {
         self.decision.finish(self.last, events);
-        self.window.reset();
+        self.runner.reset();
     }
 
     /// The logits, `[K]`, of the last decision.
     pub fn logits(&self) -> &[f32] {
-        &self.logits
+        self.runner.logits()
     }
 
     /// Planes in a window.
     pub fn frames(&self) -> usize {
-        self.window.frames()
+        self.runner.frames()
     }
 
-    /// The hop that was asked for.
-    pub fn wanted_hop(&self) -> usize {
-        self.wanted_hop
+    /// Planes from one run of the engine to the next, as they should be, and in words.
+    pub fn wanted(&self) -> (usize, String) {
+        match (self.runner.mode(), self.wanted_hop) {
+            (Mode::Window, hop @ 2..) => (hop, format!("a decision every {hop} sampled frames")),
+            (Mode::Window, _) => (1, "a decision at every sampled frame".into()),
+            (Mode::Stream, _) => (1, "every sampled frame".into()),
+        }
     }
 
     /// The state, for the overlay.
     pub fn view(&self) -> View {
         let mut view = View {
-            filled: self.window.filled(),
+            filled: self.runner.filled(),
             decisions: self.decisions,
             repeated: self.repeats,
-            hop: self.hop,
-            overloaded: self.hop > self.wanted_hop,
+            hop: self.hop.max(self.thinned),
+            overloaded: self.hop > self.wanted_hop || self.thinned > 1,
             ..View::default()
         };
         for (slot, active) in view.active.iter_mut().zip(self.decision.active().iter().rev()) {
@@ -171,7 +201,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::decision::{Kind, Settings};
-    use crate::model::manifest::{Activation, Colour, Input, Mode, Output, Provenance, Resize, Run};
+    use crate::engine::Session;
+    use crate::model::manifest::{Activation, Colour, Input, Output, Provenance, Resize, Run};
     use ndarray::ArrayView5;
 
     /// Says `up` as loudly as the newest plane is bright, and can be slow.
@@ -212,7 +243,8 @@ mod tests {
         };
         let labels = ["nothing", "up"].map(String::from);
         let decision = Decision::new(&labels, Activation::Softmax, manifest.decision.clone(), None).unwrap();
-        Recognizer::new(&manifest, Box::new(Brightness { pause }), decision, 1)
+        let runner = Runner::with(Box::new(Brightness { pause }), Mode::Window, &manifest);
+        Recognizer::new(&manifest, runner, decision, 1)
     }
 
     fn plane(n: u64, value: f32) -> Plane {
@@ -232,14 +264,14 @@ mod tests {
         let mut events = Vec::new();
         let decided: Vec<bool> = (0..4)
             .map(|n| {
-                recognizer.absorb(&plane(n, 5.0), &mut events);
+                recognizer.absorb(&plane(n, 5.0), &mut events)?;
                 recognizer.decide(&mut events)
             })
             .collect::<Result<_>>()?;
         assert_eq!(decided, [false, false, true, true]);
         assert_eq!(events.iter().map(|e| e.kind).collect::<Vec<_>>(), [Kind::Start]);
         assert_eq!(recognizer.view().active[0].map(|a| a.0), Some(1));
-        recognizer.absorb(&Plane { restart: true, ..plane(9, 5.0) }, &mut events);
+        recognizer.absorb(&Plane { restart: true, ..plane(9, 5.0) }, &mut events)?;
         assert_eq!(events.last().map(|e| (e.kind, e.t)), Some((Kind::End, Duration::from_millis(30))));
         let view = recognizer.view();
         assert!(view.filled < 0.5 && view.active[0].is_none() && view.ranking[0].is_none());
@@ -250,8 +282,8 @@ mod tests {
     fn a_gap_fills_the_window_with_the_frame_before_it() -> Result<()> {
         let mut recognizer = recognizer(Duration::ZERO);
         let mut events = Vec::new();
-        recognizer.absorb(&plane(0, 5.0), &mut events);
-        recognizer.absorb(&Plane { repeats: 1, ..plane(2, 5.0) }, &mut events);
+        recognizer.absorb(&plane(0, 5.0), &mut events)?;
+        recognizer.absorb(&Plane { repeats: 1, ..plane(2, 5.0) }, &mut events)?;
         assert!(recognizer.decide(&mut events)?);
         assert_eq!(recognizer.view().repeated, 1);
         Ok(())
@@ -263,13 +295,13 @@ mod tests {
         let mut recognizer = recognizer(Duration::from_millis(35));
         let mut events = Vec::new();
         for n in 0..3 {
-            recognizer.absorb(&plane(n, 0.0), &mut events);
+            recognizer.absorb(&plane(n, 0.0), &mut events)?;
         }
         assert!(recognizer.decide(&mut events)?);
         let grown = recognizer.adapt();
         assert!(grown.is_some_and(|hop| hop >= 4), "{grown:?}");
         assert!(recognizer.view().overloaded);
-        recognizer.infer_s = 0.001;
+        recognizer.engine_s = 0.001;
         assert_eq!(recognizer.adapt(), Some(1));
         assert!(!recognizer.view().overloaded);
         assert_eq!(recognizer.adapt(), None);

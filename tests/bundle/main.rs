@@ -39,12 +39,14 @@ impl Parts {
             labels,
             graph,
             weights,
-            golden: Golden { clip, logits_f32 },
+            golden: Golden { clip, logits_f32, logits_int8: None },
         }
     }
 
     fn write(&self, dir: &Path) -> Result<Bundle, Error> {
-        bundle::write(dir, self.manifest.clone(), &self.labels, &self.graph, &self.weights, &self.golden)
+        let model = (&self.graph, &self.weights);
+        let manifest = self.manifest.clone();
+        bundle::write(dir, bundle::Parts { manifest, labels: &self.labels, model, int8: None, golden: &self.golden })
     }
 }
 

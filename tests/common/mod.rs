@@ -65,7 +65,12 @@ pub fn tiny(dir: &Path) -> Bundle {
     // All zeros give the bias of `conv` through `relu` and `head`: simple enough to write down.
     let (bias, head, offset) = (&weights["conv.bias"], &weights["head.weight"], &weights["head.bias"]);
     let logit = |k: usize| offset[[k]] + (0..6).map(|c| head[[k, c]] * bias[[c]].max(0.0)).sum::<f32>();
-    let golden = Golden { clip: Array5::zeros([1, 3, 4, 16, 16]), logits_f32: (0..LABELS.len()).map(logit).collect() };
+    let golden = Golden {
+        clip: Array5::zeros([1, 3, 4, 16, 16]),
+        logits_f32: (0..LABELS.len()).map(logit).collect(),
+        logits_int8: None,
+    };
     let labels = LABELS.map(String::from);
-    bundle::write(dir, manifest, &labels, &graph, &weights, &golden).unwrap()
+    let model = (&graph, &weights);
+    bundle::write(dir, bundle::Parts { manifest, labels: &labels, model, int8: None, golden: &golden }).unwrap()
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use kinora::model::bundle::{self, Parts};
 use kinora::model::graph::{Graph, Weights};
 use kinora::model::manifest::{Activation, FORMAT, Manifest, Mode, Output, Provenance, Run};
-use kinora::model::{Bundle, Golden, bundle};
+use kinora::model::{Bundle, Golden};
 use kinora::{Error, ErrorKind, decision, engine};
 use ndarray::Array5;
 use tch::{Device, Kind, Tensor};
@@ -74,8 +75,10 @@ impl Parts<'_> {
     /// Writes the bundle beside `dir` first, and to `dir` only when the engine agrees.
     fn write(&self, dir: &Path) -> Result<Bundle> {
         let first = self.golden.first().context("no golden clip")?;
-        let write =
-            |dir: &Path| bundle::write(dir, self.manifest.clone(), self.labels, self.graph, self.weights, first);
+        let write = |dir: &Path| {
+            let (manifest, model) = (self.manifest.clone(), (self.graph, self.weights));
+            bundle::write(dir, Parts { manifest, labels: self.labels, model, int8: None, golden: first })
+        };
         let mut name = dir.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.check", std::process::id()));
         let draft = dir.with_file_name(name);
@@ -106,7 +109,11 @@ fn reference(net: &Net, number: u64) -> Result<Golden> {
     let logits = tch::no_grad(|| net.forward(&clip, Pass::Evaluate))?;
     let values = Vec::<f32>::try_from(clip.f_contiguous()?.f_view(-1)?)?;
     let shape = [1, c as usize, t as usize, h as usize, w as usize];
-    Ok(Golden { clip: Array5::from_shape_vec(shape, values)?, logits_f32: Vec::<f32>::try_from(logits.f_view(-1)?)? })
+    Ok(Golden {
+        clip: Array5::from_shape_vec(shape, values)?,
+        logits_f32: Vec::<f32>::try_from(logits.f_view(-1)?)?,
+        logits_int8: None,
+    })
 }
 
 /// Runs every clip on the bundle's engine. Returns the engine's name and the largest relative deviation.

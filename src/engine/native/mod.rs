@@ -25,9 +25,11 @@ use self::layers::Network;
 use self::plan::Plan;
 use self::pool::Pool;
 use self::session::State;
-use super::{Engine, Session};
+use super::{Engine, Options, Precision, Session};
+use crate::model::Bundle;
 use crate::model::graph::{Graph, Weights};
 use crate::model::manifest::Mode;
+use crate::model::onnx;
 use crate::{Error, ErrorKind, Result};
 
 pub use kernels::Kernels;
@@ -41,6 +43,33 @@ pub struct Native {
 }
 
 impl Native {
+    /// Prepares `bundle`'s model.
+    ///
+    /// # Errors
+    /// `Model` when the file is broken, `Engine` when the engine cannot run it as asked.
+    pub fn open(bundle: &Bundle, options: &Options) -> Result<Self> {
+        let int8 = bundle.int8().filter(|_| options.precision != Some(Precision::F32));
+        if int8.is_none() && options.precision == Some(Precision::Int8) {
+            let why = format!("{}: the bundle has no int8 model: export it with --int8", bundle.dir.display());
+            return Err(Error::new(ErrorKind::Engine, why));
+        }
+        let wanted = int8.is_some();
+        let path = int8.unwrap_or_else(|| bundle.onnx());
+        let (graph, weights) = onnx::read_graph(&path)?;
+        let kernels = options.kernels.unwrap_or_else(Kernels::best);
+        let mode = options.mode.unwrap_or(bundle.manifest.run.mode);
+        let native = Self::new(&graph, &weights, mode, kernels, options.threads)
+            .map_err(|error| error.within(path.display()))?;
+        match native.int8 == wanted {
+            true => Ok(native),
+            false => {
+                let why =
+                    format!("{}: a convolution of this int8 model computes in float: export it again", path.display());
+                Err(Error::new(ErrorKind::Engine, why))
+            }
+        }
+    }
+
     /// Prepares `graph` with `weights`.
     ///
     /// # Errors
@@ -52,21 +81,23 @@ impl Native {
         let pool = Pool::new(threads).map_err(failed)?;
         Ok(Self { plan: Arc::new(plan), pool: Arc::new(pool), kernels, int8: Network::is_int8(&network) })
     }
-
-    /// The kernels it runs.
-    pub fn kernels(&self) -> Kernels {
-        self.kernels
-    }
-
-    /// Whether every convolution and dense layer computes with integers.
-    pub fn is_int8(&self) -> bool {
-        self.int8
-    }
 }
 
 impl Engine for Native {
     fn name(&self) -> &'static str {
         "native"
+    }
+
+    fn kernels(&self) -> &'static str {
+        self.kernels.name()
+    }
+
+    fn precision(&self) -> Precision {
+        if self.int8 { Precision::Int8 } else { Precision::F32 }
+    }
+
+    fn mode(&self) -> Mode {
+        self.plan.mode
     }
 
     fn session(&self) -> Result<Box<dyn Session>> {
@@ -80,36 +111,49 @@ struct Stream {
 }
 
 impl Stream {
-    fn checked(&mut self, planes: &[f32], shape: &[usize], mode: Mode, logits: &mut [f32]) -> Result<bool> {
-        let Plan { clip, classes, .. } = *self.plan;
-        let wanted = match mode {
-            Mode::Window => clip,
-            Mode::Stream => [clip[0], 1, clip[2], clip[3]],
-        };
-        if self.plan.mode != mode || shape != wanted || logits.len() != classes {
-            let why = format_args!(
-                "engine native: {shape:?} and {} logits given to a {:?} of {wanted:?} and {classes}",
-                logits.len(),
-                self.plan.mode
-            );
-            return Err(Error::new(ErrorKind::Engine, why));
+    fn run(&mut self, planes: &[f32], mode: Mode, logits: &mut [f32]) -> Result<bool> {
+        let failed = |why: String| Err(Error::new(ErrorKind::Engine, format_args!("engine native: {why}")));
+        let Plan { clip: [channels, frames, height, width], classes, .. } = *self.plan;
+        let frames = if mode == Mode::Stream { 1 } else { frames };
+        let wanted = channels * frames * height * width;
+        if self.plan.mode != mode {
+            return failed(format!("a {mode:?} was asked of a session that was made for a {:?}", self.plan.mode));
+        }
+        if planes.len() != wanted || logits.len() != classes {
+            return failed(format!(
+                "{} values and {} logits given, {wanted} and {classes} wanted",
+                planes.len(),
+                logits.len()
+            ));
         }
         let emitted = self.state.run(planes, logits);
-        if emitted && !logits.iter().all(|x| x.is_finite()) {
-            let why = "engine native: a logit is not finite: the model's weights or its input are out of range";
-            return Err(Error::new(ErrorKind::Engine, why));
+        match emitted && !logits.iter().all(|x| x.is_finite()) {
+            true => failed("a logit is not finite: the model's weights or its input are out of range".into()),
+            false => Ok(emitted),
         }
-        Ok(emitted)
     }
 }
 
 impl Session for Stream {
     fn infer(&mut self, clip: ArrayView5<'_, f32>, logits: &mut [f32]) -> Result<()> {
         let shape = &clip.shape()[1..];
-        let Some(planes) = clip.as_slice() else {
-            return Err(Error::new(ErrorKind::Engine, "engine native: a clip lies in one piece"));
-        };
+        match clip.as_slice() {
+            Some(planes) if shape == self.plan.clip => {
+                self.state.reset();
+                self.run(planes, Mode::Window, logits).map(|_| ())
+            }
+            _ => {
+                let why = format_args!("engine native: a clip {:?} given, {:?} wanted", clip.shape(), self.plan.clip);
+                Err(Error::new(ErrorKind::Engine, why))
+            }
+        }
+    }
+
+    fn push(&mut self, plane: &[f32], logits: &mut [f32]) -> Result<bool> {
+        self.run(plane, Mode::Stream, logits)
+    }
+
+    fn reset(&mut self) {
         self.state.reset();
-        self.checked(planes, shape, Mode::Window, logits).map(|_| ())
     }
 }

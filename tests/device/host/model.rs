@@ -57,6 +57,7 @@ pub fn write(dir: &Path) {
         sha256: Default::default(),
     };
     let labels: Vec<String> = LEVELS.iter().map(|(label, _)| (*label).into()).collect();
-    let golden = Golden { clip: Array5::zeros([1, 1, FRAMES, SIDE, SIDE]), logits_f32: offsets };
-    bundle::write(dir, manifest, &labels, &graph, &weights, &golden).unwrap();
+    let golden = Golden { clip: Array5::zeros([1, 1, FRAMES, SIDE, SIDE]), logits_f32: offsets, logits_int8: None };
+    let model = (&graph, &weights);
+    bundle::write(dir, bundle::Parts { manifest, labels: &labels, model, int8: None, golden: &golden }).unwrap();
 }

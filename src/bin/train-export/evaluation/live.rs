@@ -8,7 +8,7 @@ use kinora::decision::{Decision, Event, Kind};
 use kinora::engine::Engine;
 use kinora::frame::Frame;
 use kinora::model::Bundle;
-use kinora::pipeline::{Intake, Recognizer};
+use kinora::pipeline::{Intake, Recognizer, Runner};
 use kinora::stop::Stop;
 use kinora::synth::{Motion, Scene};
 
@@ -33,7 +33,7 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
         let seed = 1 + index as u64;
         let decision = Decision::new(&bundle.labels, manifest.output.activation, settings.clone(), allow)?;
         let hop = args.hop.unwrap_or(manifest.run.hop);
-        let mut recognizer = Recognizer::new(manifest, engine.session()?, decision, hop);
+        let mut recognizer = Recognizer::new(manifest, Runner::new(engine, manifest)?, decision, hop);
         let mut events = Vec::new();
         watch(&mut recognizer, bundle, seed, duration, &mut events, |_, _| ())?;
         let found = found(&events, &bundle.labels);
@@ -72,7 +72,7 @@ pub fn watch(
     let (mut plane, mut frame) = (intake.plane(), Frame::default());
     while source.next_frame(&mut frame)? == Captured::Frame && frame.timestamp < duration {
         if intake.offer(&frame, &mut plane)? {
-            recognizer.absorb(&plane, events);
+            recognizer.absorb(&plane, events)?;
             if recognizer.decide(events)? {
                 visit(plane.timestamp, recognizer.logits());
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kinora::decision::{Decision, Settings};
 use kinora::engine::{self, Engine};
 use kinora::model::{Bundle, Manifest};
-use kinora::pipeline::Recognizer;
+use kinora::pipeline::{Recognizer, Runner};
 
 use super::events::{Span, score};
 use super::live::{Mean, found, mean, reportable, truth, watch};
@@ -82,7 +82,7 @@ pub fn command(args: &TuneArgs) -> anyhow::Result<()> {
 fn said(args: &TuneArgs, bundle: &Bundle, engine: &dyn Engine, seed: u64) -> anyhow::Result<Vec<(Duration, Vec<f32>)>> {
     let (manifest, duration) = (&bundle.manifest, Duration::from_secs(args.duration));
     let decision = Decision::new(&bundle.labels, manifest.output.activation, manifest.decision.clone(), None)?;
-    let mut recognizer = Recognizer::new(manifest, engine.session()?, decision, manifest.run.hop);
+    let mut recognizer = Recognizer::new(manifest, Runner::new(engine, manifest)?, decision, manifest.run.hop);
     let mut said = Vec::new();
     watch(&mut recognizer, bundle, seed, duration, &mut Vec::new(), |t, logits| said.push((t, logits.to_vec())))?;
     log::info!("mannequin {seed}: {} decisions", said.len());

@@ -1,6 +1,7 @@
 //! What kernels compute with: the arithmetic, and vectors of it.
 
 use super::super::aligned::{Aligned, Plain};
+use super::tile::{self, Task};
 
 /// A kind of arithmetic: what is multiplied, what is summed, and what becomes of a sum.
 pub trait Arithmetic: Copy + Send + Sync + 'static {
@@ -126,7 +127,7 @@ impl Arithmetic for Float {
 ///
 /// # Safety
 /// Its functions may only be called where that instruction set is enabled, with pointers to as many values as they take.
-pub unsafe trait Lanes<A: Arithmetic> {
+pub(super) unsafe trait Lanes<A: Arithmetic> {
     /// Output channels in a vector.
     const LANES: usize;
     /// A vector of sums.
@@ -155,4 +156,13 @@ pub unsafe trait Lanes<A: Arithmetic> {
         residual: *const A::Element,
         to: *mut A::Element,
     );
+    /// Finishes a whole tile: the sums `left`, `[P][Q][LANES]`, at row `y`, column `x`.
+    #[inline(always)]
+    unsafe fn finish_tile<const P: usize, const Q: usize>(left: *const A::Sum, task: &Task<'_, A>, y: usize, x: usize)
+    where
+        Self: Sized,
+    {
+        // SAFETY: the caller's.
+        unsafe { tile::finish::<A, Self, P, Q>(left, task, (y, x), 0) }
+    }
 }

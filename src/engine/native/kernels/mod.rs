@@ -20,7 +20,7 @@ mod x86;
 use std::fmt;
 
 pub use conv::{Conv, Geometry};
-pub use lanes::{Arithmetic, Float, Int8, Rescale, Residual, Span};
+pub use lanes::{Float, Int8, Rescale, Residual, Span};
 
 /// A set of kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

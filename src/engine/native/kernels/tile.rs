@@ -47,6 +47,50 @@ pub(super) struct Steps {
 /// A kernel: computes a task.
 pub(super) type Kernel<A> = unsafe fn(&Task<'_, A>);
 
+/// The same for every position that a tile can have: unrolled here, because the compiler gives up on so many.
+macro_rules! positions {
+    (|$p:ident| $body:expr) => {
+        positions!([0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27] $p $body)
+    };
+    ([$($n:literal)*] $p:ident $body:expr) => {
+        $({
+            const $p: usize = $n;
+            $body
+        })*
+    };
+}
+
+/// Bases of seven positions each.
+const BASES: usize = 4;
+
+/// `x`, of which the compiler does not know how it came about.
+#[inline(always)]
+fn opaque(x: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut x = x;
+        // SAFETY: does nothing.
+        unsafe { std::arch::asm!("/* {0} */", inout(reg) x, options(pure, nomem, nostack, preserves_flags)) };
+        x
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    x
+}
+
+/// The same for a pointer.
+#[inline(always)]
+fn opaque_pointer<T>(x: *const T) -> *const T {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut x = x;
+        // SAFETY: does nothing.
+        unsafe { std::arch::asm!("/* {0} */", inout(reg) x, options(pure, nomem, nostack, preserves_flags)) };
+        x
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    x
+}
+
 /// Computes `task` in tiles of `P` positions of a row by `Q` vectors of channels. Where `P` does not divide the width the
 /// last tile overlaps the one before: the same values are written twice.
 ///
@@ -79,22 +123,30 @@ unsafe fn tile<A: Arithmetic, L: Lanes<A>, const P: usize, const Q: usize>(task:
             sums.iter_mut().for_each(|sums| sums[q] = begin);
         }
         let at = y * task.input.row + x * task.input.column;
+        // Addresses of seven positions are a base, and one of three steps times 1, 2 or 4: the processor adds those for
+        // nothing. Left alone the compiler makes a chain of additions, one for each position.
+        let step = opaque(task.input.column);
+        let (three, five) = (opaque(3 * step), opaque(5 * step));
+        let steps = [0, step, 2 * step, three, 4 * step, five, 2 * three];
         let mut weights = task.weights;
         for tap in task.taps {
-            let mut from = tap.add(at);
+            let from = tap.add(at);
+            let mut bases: [_; BASES] = std::array::from_fn(|n| opaque_pointer(from.wrapping_add(7 * n * step)));
             for _ in 0..task.groups {
                 let mut vectors = [L::weights(weights); Q];
                 for q in 1..Q {
                     vectors[q] = L::weights(weights.add(q * L::LANES * A::GROUP));
                 }
-                for p in 0..P {
-                    let input = L::input(from.add(p * task.input.column));
+                positions!(|POSITION| if POSITION < P {
+                    let input = L::input(bases[POSITION / 7].wrapping_add(steps[POSITION % 7]));
                     for q in 0..Q {
-                        sums[p][q] = L::dot(sums[p][q], input, vectors[q]);
+                        sums[POSITION][q] = L::dot(sums[POSITION][q], input, vectors[q]);
                     }
-                }
+                });
                 weights = weights.add(Q * L::LANES * A::GROUP);
-                from = from.add(A::GROUP);
+                for base in bases.iter_mut().take(P.div_ceil(7)) {
+                    *base = base.wrapping_add(A::GROUP);
+                }
             }
         }
         // The sums leave the registers here: what follows is too long to be unrolled, and registers have no index.
@@ -105,18 +157,32 @@ unsafe fn tile<A: Arithmetic, L: Lanes<A>, const P: usize, const Q: usize>(task:
                 L::keep(sums[p][q], left.add((p * Q + q) * L::LANES));
             }
         }
-        for p in 0..P {
-            let to = task.to.add(y * task.output.row + (x + p) * task.output.column);
+        L::finish_tile::<P, Q>(left, task, y, x);
+    }
+}
+
+/// Finishes the sums `left`, `[P][Q][LANES]`, of the tile at `y`, `x`, from vector number `first` on.
+///
+/// # Safety
+/// As for [`rows`].
+#[inline(always)]
+pub(super) unsafe fn finish<A: Arithmetic, L: Lanes<A>, const P: usize, const Q: usize>(
+    left: *const A::Sum,
+    task: &Task<'_, A>,
+    (y, x): (usize, usize),
+    first: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        for n in first..P * Q {
+            let (p, q) = (n / Q, n % Q);
+            let to = task.to.add(y * task.output.row + (x + p) * task.output.column + q * L::LANES);
             let mut residual = task.residual;
             if !residual.is_null() {
-                residual = residual.add(y * task.other.row + (x + p) * task.other.column);
+                residual = residual.add(y * task.other.row + (x + p) * task.other.column + q * L::LANES);
             }
-            for q in 0..Q {
-                let sum = L::begin(left.add((p * Q + q) * L::LANES));
-                let valid = (task.valid - q * L::LANES).min(L::LANES);
-                let other = if residual.is_null() { residual } else { residual.add(q * L::LANES) };
-                L::finish(sum, task.finish, task.channel + q * L::LANES, valid, other, to.add(q * L::LANES));
-            }
+            let valid = (task.valid - q * L::LANES).min(L::LANES);
+            L::finish(L::begin(left.add(n * L::LANES)), task.finish, task.channel + q * L::LANES, valid, residual, to);
         }
     }
 }

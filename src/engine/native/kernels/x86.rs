@@ -6,7 +6,7 @@ use super::Kernels;
 use super::conv::{Table, Tabled};
 use super::lanes::{Float, Int8, Lanes, Rescale, Span};
 use super::plain;
-use super::tile::{Kernel, Task, rows};
+use super::tile::{self, Kernel, Task, rows};
 
 pub(super) fn runs(kernels: Kernels) -> bool {
     let avx2 = || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -324,6 +324,76 @@ unsafe impl Lanes<Int8> for Avx512 {
             _mm_mask_storeu_epi8(to.cast(), mask, _mm512_cvtepi32_epi8(y));
         }
     }
+
+    /// Four vectors at a time: packing saturates, so where the result may be all of 0..=255 it needs no clamp but one
+    /// against an overflow above. (Below, the conversion gives the least i32, which saturates to 0 as well.)
+    #[inline(always)]
+    unsafe fn finish_tile<const P: usize, const Q: usize>(left: *const i32, task: &Task<'_, Int8>, y: usize, x: usize) {
+        unsafe {
+            let finish = task.finish;
+            let last = finish.residual.as_ref().map_or(&finish.span, |add| &add.span);
+            let (low, high) = (last.low as i32 + last.zero, last.high as i32 + last.zero);
+            if task.valid < Q * 16 || (low, high) != (0, 255) {
+                return finish_rest::<Avx512, P, Q>(left, task, (y, x), 0);
+            }
+            let scale = finish.scale.as_ptr().add(task.channel);
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let zero = _mm512_set1_epi32(last.zero);
+            let own_high = _mm512_set1_ps(finish.span.high);
+            for n in (0..P * Q / 4 * 4).step_by(4) {
+                let mut vectors = [_mm512_setzero_si512(); 4];
+                for (k, vector) in vectors.iter_mut().enumerate() {
+                    let (p, q) = ((n + k) / Q, (n + k) % Q);
+                    let sum = _mm512_cvtepi32_ps(_mm512_loadu_si512(left.add((n + k) * 16).cast()));
+                    let scaled = _mm512_min_ps(_mm512_mul_ps(sum, _mm512_loadu_ps(scale.add(q * 16))), own_high);
+                    let mut result = match &finish.residual {
+                        None => _mm512_cvtps_epi32(scaled),
+                        Some(add) => {
+                            let scaled = _mm512_max_ps(scaled, _mm512_set1_ps(finish.span.low));
+                            let from = y * task.other.row + (x + p) * task.other.column + q * 16;
+                            let other = _mm512_cvtepu8_epi32(_mm_loadu_si128(task.residual.add(from).cast()));
+                            let other = _mm512_cvtepi32_ps(_mm512_sub_epi32(other, _mm512_set1_epi32(add.other_zero)));
+                            let other = _mm512_cvtps_epi32(_mm512_mul_ps(other, _mm512_set1_ps(add.other)));
+                            let own = _mm512_cvtepi32_ps(_mm512_cvtps_epi32(scaled));
+                            let own = _mm512_cvtps_epi32(_mm512_mul_ps(own, _mm512_set1_ps(add.own)));
+                            _mm512_add_epi32(own, other)
+                        }
+                    };
+                    if last.zero != 0 {
+                        result = _mm512_add_epi32(result, zero);
+                    }
+                    *vector = result;
+                }
+                let (a, b) = (_mm512_packs_epi32(vectors[0], vectors[1]), _mm512_packs_epi32(vectors[2], vectors[3]));
+                let bytes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(a, b));
+                let to = |n: usize| task.to.add(y * task.output.row + (x + n / Q) * task.output.column + n % Q * 16);
+                if task.output.column == Q * 16 {
+                    _mm512_storeu_si512(to(n).cast(), bytes);
+                } else if Q == 2 {
+                    _mm256_storeu_si256(to(n).cast(), _mm512_castsi512_si256(bytes));
+                    _mm256_storeu_si256(to(n + 2).cast(), _mm512_extracti64x4_epi64::<1>(bytes));
+                } else {
+                    _mm_storeu_si128(to(n).cast(), _mm512_castsi512_si128(bytes));
+                    _mm_storeu_si128(to(n + 1).cast(), _mm512_extracti32x4_epi32::<1>(bytes));
+                    _mm_storeu_si128(to(n + 2).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+                    _mm_storeu_si128(to(n + 3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
+                }
+            }
+            finish_rest::<Avx512, P, Q>(left, task, (y, x), P * Q / 4 * 4);
+        }
+    }
+}
+
+/// Finishes the vectors of a tile one by one, from `first` on.
+#[inline(always)]
+unsafe fn finish_rest<L: Lanes<Int8>, const P: usize, const Q: usize>(
+    left: *const i32,
+    task: &Task<'_, Int8>,
+    at: (usize, usize),
+    first: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe { tile::finish::<Int8, L, P, Q>(left, task, at, first) }
 }
 
 // SAFETY: AVX-512 F, BW, VL.
