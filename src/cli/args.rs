@@ -209,6 +209,9 @@ pub struct BenchArgs {
     /// Source of the pictures; they are read before the clock starts
     #[arg(long, value_name = "URI", default_value = "synthetic:1?size=640x480&fps=30")]
     pub source: String,
+    /// Time each layer of the model, too (engine native)
+    #[arg(long)]
+    pub layers: bool,
     /// Pictures to measure
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     pub frames: u32,

@@ -161,7 +161,27 @@ pub fn command(args: &BenchArgs, begin: Instant) -> Result<()> {
         rss_mb: resident_mib(),
         start_ms,
     };
+    if args.layers {
+        print_layers(&*engine)?;
+    }
     print(&if args.json { serde_json::to_string(&report)? + "\n" } else { words(&report) })
+}
+
+/// What each layer takes, and how fast it computes.
+fn print_layers(engine: &dyn engine::Engine) -> Result<()> {
+    let Some(layers) = engine.profile(20) else {
+        let message = format!("--layers: engine {} does not tell: choose --engine native", engine.name());
+        return Err(Error::new(ErrorKind::Usage, message).into());
+    };
+    let mut text = format!("{:<36} {:>10} {:>10} {:>8}\n", "layer", "us", "MMAC", "GMAC/s");
+    let rate = |macs: u64, seconds: f64| macs as f64 / seconds / 1e9;
+    for layer in &layers {
+        let (us, mmac) = (layer.seconds * 1e6, layer.macs as f64 / 1e6);
+        text += &format!("{:<36} {us:>10.1} {mmac:>10.2} {:>8.1}\n", layer.name, rate(layer.macs, layer.seconds));
+    }
+    let (seconds, macs) = (layers.iter().map(|l| l.seconds).sum::<f64>(), layers.iter().map(|l| l.macs).sum::<u64>());
+    let (us, mmac) = (seconds * 1e6, macs as f64 / 1e6);
+    print(&format!("{text}{:<36} {us:>10.1} {mmac:>10.2} {:>8.1}\n", "all", rate(macs, seconds)))
 }
 
 /// The first pictures of the source, at least two.

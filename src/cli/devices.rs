@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::ValueEnum;
 use kinora::capture::{self, CameraInfo, ControlState};
 use kinora::display::{self, Card};
-use kinora::engine::Choice;
+use kinora::engine::{Choice, Kernels};
 
 /// All of it, as text.
 pub fn describe() -> String {
@@ -33,6 +33,8 @@ pub fn describe() -> String {
         let help = help.map(|help| format!("  {help}")).unwrap_or_default();
         put(&mut out, format_args!("  {name}{help}\n"));
     }
+    let kernels: Vec<_> = Kernels::available().map(Kernels::name).collect();
+    put(&mut out, format_args!("  kernels of native on this processor: {}\n", kernels.join(", ")));
     out
 }
 

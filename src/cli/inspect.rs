@@ -35,7 +35,8 @@ pub fn describe(bundle: &Bundle) -> Result<String> {
     for measured in &manifest.measured {
         out.line("measured", format_args!("{} {} on {}", measured.figure, measured.value, measured.on));
     }
-    out.line("engine", format_args!("{}, within {deviation:.0e} of the golden logits", engine.name()));
+    let (name, kernels, precision) = (engine.name(), engine.kernels(), engine.precision().name());
+    out.line("engine", format_args!("{name} {precision} ({kernels}), within {deviation:.0e} of the golden logits"));
     for file in manifest.sha256.keys() {
         let bytes = std::fs::metadata(bundle.dir.join(file)).map(|found| found.len());
         match bytes {
@@ -62,10 +63,13 @@ fn describe_input(out: &mut Page, manifest: &Manifest) {
     out.line("input", format_args!("{}x{} pixels, {resize}; {colour}", input.width, input.height));
     let (frames, rate) = (input.frames, input.frame_rate);
     out.line("window", format_args!("{frames} frames at {rate} a second: {seconds:.2} s"));
-    let Mode::Window = manifest.run.mode;
     let hop = manifest.run.hop;
     let every = hop as f32 / rate;
-    out.line("decides", format_args!("every {hop} frames ({every:.2} s) on the whole window"));
+    let how = match manifest.run.mode {
+        Mode::Window => "on the whole window",
+        Mode::Stream => "each frame computed once, as a stream",
+    };
+    out.line("decides", format_args!("every {hop} frames ({every:.2} s), {how}"));
 }
 
 fn describe_output(out: &mut Page, bundle: &Bundle) {

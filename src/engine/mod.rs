@@ -41,6 +41,24 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// `Engine` when the state cannot be made.
     fn session(&self) -> Result<Box<dyn Session>>;
+
+    /// What each layer takes of a window, or of a frame of a stream: the least of `runs` runs. `None` where the engine does
+    /// not tell.
+    fn profile(&self, runs: usize) -> Option<Vec<LayerTime>> {
+        let _ = runs;
+        None
+    }
+}
+
+/// What a layer takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerTime {
+    /// The node that it begins with.
+    pub name: String,
+    /// Seconds.
+    pub seconds: f64,
+    /// Multiply-accumulates.
+    pub macs: u64,
 }
 
 /// The state of one stream.

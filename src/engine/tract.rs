@@ -13,7 +13,7 @@ use tract_onnx::prelude::{
 
 use super::{Engine, Options, Precision, Session};
 use crate::model::manifest::Mode;
-use crate::model::onnx_check::check_signature;
+use crate::model::onnx::check::check_signature;
 use crate::model::{Bundle, onnx};
 use crate::{Error, ErrorKind, Result};
 

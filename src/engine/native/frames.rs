@@ -102,13 +102,9 @@ impl<T: Plain> Frames<T> {
     }
 
     /// Frames in the ring.
+    #[cfg(test)]
     pub fn slots(&self) -> usize {
         self.slots
-    }
-
-    /// Bytes of memory.
-    pub fn bytes(&self) -> usize {
-        size_of_val(&*self.data)
     }
 
     /// Where frames lie.

@@ -25,7 +25,7 @@ use self::layers::Network;
 use self::plan::Plan;
 use self::pool::Pool;
 use self::session::State;
-use super::{Engine, Options, Precision, Session};
+use super::{Engine, LayerTime, Options, Precision, Session};
 use crate::model::Bundle;
 use crate::model::graph::{Graph, Weights};
 use crate::model::manifest::Mode;
@@ -102,6 +102,14 @@ impl Engine for Native {
 
     fn session(&self) -> Result<Box<dyn Session>> {
         Ok(Box::new(Stream { state: State::new(self.plan.clone(), self.pool.clone()), plan: self.plan.clone() }))
+    }
+
+    fn profile(&self, runs: usize) -> Option<Vec<LayerTime>> {
+        let [channels, frames, height, width] = self.plan.clip;
+        let given = if self.plan.mode == Mode::Stream { 1 } else { frames };
+        let planes = vec![0.5; channels * given * height * width];
+        let mut state = State::new(self.plan.clone(), self.pool.clone());
+        Some(state.profile(&planes, runs))
     }
 }
 

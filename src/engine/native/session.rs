@@ -2,11 +2,13 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::frames::Frames;
 use super::ops::{self, Sums};
 use super::plan::{Kernel, Place, Plan, Step};
 use super::pool::Pool;
+use crate::engine::LayerTime;
 use crate::model::manifest::Mode;
 
 /// What a session computes with; all memory is allocated here, once.
@@ -32,11 +34,6 @@ impl State {
         }
     }
 
-    /// Bytes of all values.
-    pub fn bytes(&self) -> usize {
-        self.bytes.iter().map(Frames::bytes).sum::<usize>() + self.floats.iter().map(Frames::bytes).sum::<usize>()
-    }
-
     /// Begins another stream.
     pub fn reset(&mut self) {
         self.counts.fill(0);
@@ -46,9 +43,40 @@ impl State {
     /// Runs the plan on `planes`, `[C, T, H, W]`: a whole clip, or the next frame of a stream. `true` when there are new
     /// logits, which it writes.
     pub fn run(&mut self, planes: &[f32], logits: &mut [f32]) -> bool {
+        self.visit(planes, logits, |_| ())
+    }
+
+    /// What each step takes: the least of `runs` runs, after as many as fill a stream.
+    pub fn profile(&mut self, planes: &[f32], runs: usize) -> Vec<LayerTime> {
+        let plan = self.plan.clone();
+        let layer = |step: &Step| LayerTime { name: step.name.clone(), seconds: f64::INFINITY, macs: step.macs };
+        let mut times: Vec<LayerTime> = plan.steps.iter().map(layer).collect();
+        let mut logits = vec![0.0; plan.classes];
+        let filling = if plan.mode == Mode::Stream { plan.clip[1] } else { 1 };
+        for n in 0..filling + runs {
+            if plan.mode == Mode::Window {
+                self.reset();
+            }
+            let mut begin = Instant::now();
+            self.visit(planes, &mut logits, |step| {
+                let took = begin.elapsed().as_secs_f64();
+                if n >= filling {
+                    times[step].seconds = times[step].seconds.min(took);
+                }
+                begin = Instant::now();
+            });
+        }
+        if plan.mode == Mode::Window {
+            plan.steps.iter().zip(&mut times).for_each(|(step, time)| time.macs *= plan.frames[step.output] as u64);
+        }
+        times
+    }
+
+    /// As [`State::run`], and calls `visit` after each step with its number.
+    fn visit(&mut self, planes: &[f32], logits: &mut [f32], mut visit: impl FnMut(usize)) -> bool {
         let plan = self.plan.clone();
         let mut emitted = false;
-        for step in &plan.steps {
+        for (number, step) in plan.steps.iter().enumerate() {
             if let &Kernel::Mean { state, input, .. } = &step.kernel {
                 self.sum(state, input, self.counts[step.input]);
             }
@@ -58,6 +86,7 @@ impl State {
                 self.step(step, planes, done..ready);
                 self.counts[step.output] = ready;
             }
+            visit(number);
         }
         if emitted {
             let last = plan.steps.last().map_or(0, |step| self.counts[step.output] - 1);

@@ -156,11 +156,6 @@ impl<A: Arithmetic> Conv<A> {
         Ok(Self { geometry, taps, groups, tiles, weights: packed, begin: padded, finish })
     }
 
-    /// Its geometry.
-    pub fn geometry(&self) -> &Geometry {
-        &self.geometry
-    }
-
     /// The last element that an output frame reads, counted from a frame's first.
     fn reach(&self) -> usize {
         let Geometry { stride, input, output, .. } = &self.geometry;

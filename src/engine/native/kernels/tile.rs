@@ -10,6 +10,10 @@ use super::lanes::{Arithmetic, Lanes};
 /// The most sums of a tile: 28 vectors of 16.
 const MOST: usize = 28 * 16;
 
+/// Sums in memory, so aligned that no vector lies on two cache lines.
+#[repr(align(64))]
+struct Left<T>([MaybeUninit<T>; MOST]);
+
 /// Work for one frame and one tile of output channels. Steps count elements.
 pub(super) struct Task<'a, A: Arithmetic> {
     /// The runs of elements that an output sums over: first element for the output at row 0, column 0.
@@ -150,8 +154,8 @@ unsafe fn tile<A: Arithmetic, L: Lanes<A>, const P: usize, const Q: usize>(task:
             }
         }
         // The sums leave the registers here: what follows is too long to be unrolled, and registers have no index.
-        let mut left = [const { MaybeUninit::<A::Sum>::uninit() }; MOST];
-        let left = left.as_mut_ptr().cast::<A::Sum>();
+        let mut left = Left([const { MaybeUninit::<A::Sum>::uninit() }; MOST]);
+        let left = left.0.as_mut_ptr().cast::<A::Sum>();
         for p in 0..P {
             for q in 0..Q {
                 L::keep(sums[p][q], left.add((p * Q + q) * L::LANES));
