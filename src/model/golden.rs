@@ -129,9 +129,12 @@ mod tests {
         let path = folder.path().join("golden.safetensors");
         let mut clip = Array5::from_shape_simple_fn((1, 2, 3, 4, 5), fastrand::f32);
         clip.swap_axes(3, 4);
-        let golden = Golden { clip, logits_f32: vec![0.25, -1.0] };
-        golden.write(&path).unwrap();
-        assert_eq!(Golden::read(&path).unwrap(), golden);
+        let mut golden = Golden { clip, logits_f32: vec![0.25, -1.0], logits_int8: None };
+        for logits_int8 in [None, Some(vec![0.5, -1.5])] {
+            golden.logits_int8 = logits_int8;
+            golden.write(&path).unwrap();
+            assert_eq!(Golden::read(&path).unwrap(), golden);
+        }
         let nowhere = golden.write(&folder.path().join("no/golden.safetensors"));
         assert!(nowhere.is_err_and(|e| e.kind() == ErrorKind::Output));
     }
