@@ -433,6 +433,17 @@ mod tests {
     }
 
     #[test]
+    fn every_architecture_learns() {
+        for architecture in ["r2plus1d-18(width=4)", "r3d-18(width=4,causal=true,temporal_stride=false)"] {
+            let dir = tempfile::tempdir().unwrap();
+            let plan = Plan { architecture: architecture.into(), ..plan(dir.path(), settings(30)) };
+            run(plan, Squares::shared(u64::MAX), &Stop::default()).unwrap();
+            let rows = history(dir.path());
+            assert!(rows[2][3] < 0.8 * rows[0][3], "{architecture}: training loss {} to {}", rows[0][3], rows[2][3]);
+        }
+    }
+
+    #[test]
     fn a_run_that_was_stopped_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let stop = Stop::default();
