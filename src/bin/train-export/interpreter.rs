@@ -11,6 +11,8 @@ use kinora::model::graph::{Conv, Graph, Node, Op, Role, Value, Weights};
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
 
+use crate::random;
+
 /// Share of a batch in the running statistics of a normalisation.
 const MOMENTUM: f64 = 0.1;
 
@@ -30,6 +32,8 @@ pub enum Precision {
 pub enum Pass {
     /// Normalise by the batch, update the running statistics.
     Train(Precision),
+    /// Normalise by the batch, whose statistics become the running ones, all in f32.
+    Settle,
     /// Normalise by the running statistics, all in f32.
     Evaluate,
 }
@@ -48,8 +52,8 @@ impl Net {
     ///
     /// # Errors
     /// When a tensor cannot be made.
-    pub fn new(graph: Graph, device: Device, seed: i64) -> Result<Self> {
-        tch::manual_seed(seed);
+    pub fn new(graph: Graph, device: Device, seed: u64) -> Result<Self> {
+        let mut random = fastrand::Rng::with_seed(seed);
         let mut tensors = BTreeMap::new();
         for parameter in graph.parameters() {
             let shape: Vec<i64> = parameter.shape.iter().map(|&n| n as i64).collect();
@@ -57,9 +61,9 @@ impl Net {
             let tensor = match parameter.role {
                 Role::Weight if shape.len() == 5 => {
                     let fan_out = (shape[0] * shape[2..].iter().product::<i64>()) as f64;
-                    Tensor::f_randn(&shape, options)? * (2.0 / fan_out).sqrt()
+                    random::normal(&mut random, &shape)? * (2.0 / fan_out).sqrt()
                 }
-                Role::Weight => (Tensor::f_rand(&shape, options)? * 2.0 - 1.0) / (shape[1] as f64).sqrt(),
+                Role::Weight => random::uniform(&mut random, &shape)? / (shape[1] as f64).sqrt(),
                 Role::Scale | Role::RunningVariance => Tensor::f_ones(&shape, options)?,
                 Role::Bias | Role::RunningMean => Tensor::f_zeros(&shape, options)?,
             };
@@ -128,7 +132,7 @@ impl Net {
         ensure!(fits, "clips of shape {size:?} given, [N, C, T, H, W] with {:?} wanted", self.graph.input_shape());
         let kind = match pass {
             Pass::Train(Precision::Bf16) => Kind::BFloat16,
-            Pass::Train(Precision::F32) | Pass::Evaluate => Kind::Float,
+            Pass::Train(Precision::F32) | Pass::Settle | Pass::Evaluate => Kind::Float,
         };
         let x = clips.f_to_device(self.device)?.f_to_kind(kind)?.f_flatten(3, 4)?;
         let x = x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
@@ -204,8 +208,8 @@ impl Net {
             Some(self.tensor(node, "bias")?),
             Some(self.tensor(node, "running_mean")?),
             Some(self.tensor(node, "running_var")?),
-            matches!(pass, Pass::Train(_)),
-            MOMENTUM,
+            pass != Pass::Evaluate,
+            if pass == Pass::Settle { 1.0 } else { MOMENTUM },
             f64::from(eps),
             true,
         )?)

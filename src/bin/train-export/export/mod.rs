@@ -1,29 +1,39 @@
 //! Export: a trained net becomes a bundle, and only if the engine computes the same logits as the trainer.
 
+mod model;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kinora::model::graph::{Graph, Weights};
+use kinora::model::graph::Graph;
 use kinora::model::manifest::{Activation, FORMAT, Manifest, Mode, Output, Provenance, Run};
 use kinora::model::{Bundle, Golden, bundle};
 use kinora::{Error, ErrorKind, decision, engine};
-use ndarray::Array5;
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
-use crate::checkpoint::{Checkpoint, Info};
-use crate::interpreter::{Net, Pass};
+use self::model::{Model, noise};
+use crate::interpreter::{Net, Pass, to_array};
+use crate::options::ModelArgs;
 
 /// How far the engine's logits may be from the trainer's, relative to the largest.
 const TOLERANCE: f32 = 1e-4;
 /// Clips that both compute.
-const CLIPS: u64 = 4;
+const CLIPS: u32 = 4;
 
 /// What to export, and where to.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExportArgs {
     /// A run's folder (its best state is taken) or a checkpoint
-    #[arg(long, value_name = "RUN|FILE")]
-    pub checkpoint: PathBuf,
+    #[arg(long, value_name = "RUN|FILE", required_unless_present = "untrained", conflicts_with_all = ["untrained", "classes", "ModelArgs"])]
+    pub checkpoint: Option<PathBuf>,
+    /// Instead of a checkpoint: random weights of this seed for --arch, to measure speed with
+    #[arg(long, value_name = "SEED")]
+    pub untrained: Option<u64>,
+    /// With --untrained: number of classes
+    #[arg(long, value_name = "K", default_value_t = 17, value_parser = 1..=100_000)]
+    pub classes: i64,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Folder of the bundle
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -50,22 +60,26 @@ pub struct ExportArgs {
 /// `Model` when the checkpoint is broken, `Engine` when the engine computes something else, `Output` when the bundle
 /// cannot be written. A bundle that is there already stays as it is then.
 pub fn command(args: &ExportArgs) -> Result<Bundle> {
-    let checkpoint = Checkpoint::load(&args.checkpoint)?;
-    let info = &checkpoint.info;
-    let weights = checkpoint.average();
-    let mut net = Net::new(info.graph()?, Device::Cpu, 0)?;
-    net.set(&weights)?;
+    let model = match (args.untrained, &args.checkpoint) {
+        (Some(seed), _) => {
+            let architecture = args.model.architecture()?;
+            Model::untrained(architecture, args.model.input()?, args.classes as usize, seed)?
+        }
+        (None, Some(checkpoint)) => Model::trained(checkpoint)?,
+        (None, None) => return Err(Error::new(ErrorKind::Usage, "--checkpoint or --untrained wanted").into()),
+    };
+    let mut net = Net::new(model.graph()?, Device::Cpu, 0)?;
+    net.set(&model.weights)?;
     let golden = (0..CLIPS).map(|number| reference(&net, number)).collect::<Result<Vec<_>>>()?;
-    let manifest = manifest(args, info)?;
-    let parts = Parts { manifest, labels: &info.labels, graph: net.graph(), weights: &weights, golden: &golden };
+    let manifest = manifest(args, &model)?;
+    let parts = Parts { manifest, model: &model, graph: net.graph(), golden: &golden };
     parts.write(&args.out)
 }
 
 struct Parts<'a> {
     manifest: Manifest,
-    labels: &'a [String],
+    model: &'a Model,
     graph: &'a Graph,
-    weights: &'a Weights,
     /// The first goes into the bundle.
     golden: &'a [Golden],
 }
@@ -74,8 +88,9 @@ impl Parts<'_> {
     /// Writes the bundle beside `dir` first, and to `dir` only when the engine agrees.
     fn write(&self, dir: &Path) -> Result<Bundle> {
         let first = self.golden.first().context("no golden clip")?;
+        let model = self.model;
         let write =
-            |dir: &Path| bundle::write(dir, self.manifest.clone(), self.labels, self.graph, self.weights, first);
+            |dir: &Path| bundle::write(dir, self.manifest.clone(), &model.labels, self.graph, &model.weights, first);
         let mut name = dir.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.check", std::process::id()));
         let draft = dir.with_file_name(name);
@@ -94,19 +109,12 @@ impl Parts<'_> {
     }
 }
 
-/// A clip of noise, coarser and stronger with `number`, and the trainer's logits for it in f32 on the CPU.
-fn reference(net: &Net, number: u64) -> Result<Golden> {
-    let shape: Vec<i64> = std::iter::once(1).chain(net.graph().input_shape().iter().map(|&n| n as i64)).collect();
-    let [_, c, t, h, w] = shape[..] else { anyhow::bail!("a clip [N, C, T, H, W] wanted, {shape:?} given") };
-    tch::manual_seed(number as i64);
-    let cell = 1 << number;
-    let coarse = [1, c, t, (h / cell).max(1), (w / cell).max(1)];
-    let noise = Tensor::f_randn(coarse, (Kind::Float, Device::Cpu))? * (0.5 * (number + 1) as f64);
-    let clip = noise.f_upsample_nearest3d([t, h, w], None, None, None)?;
+/// A clip of noise and the trainer's logits for it in f32 on the CPU.
+fn reference(net: &Net, number: u32) -> Result<Golden> {
+    let clip = noise(net.graph(), 0, number)?;
     let logits = tch::no_grad(|| net.forward(&clip, Pass::Evaluate))?;
-    let values = Vec::<f32>::try_from(clip.f_contiguous()?.f_view(-1)?)?;
-    let shape = [1, c as usize, t as usize, h as usize, w as usize];
-    Ok(Golden { clip: Array5::from_shape_vec(shape, values)?, logits_f32: Vec::<f32>::try_from(logits.f_view(-1)?)? })
+    let clip = to_array(&clip)?.into_dimensionality()?;
+    Ok(Golden { clip, logits_f32: Vec::<f32>::try_from(logits.f_view(-1)?)? })
 }
 
 /// Runs every clip on the bundle's engine. Returns the engine's name and the largest relative deviation.
@@ -138,7 +146,7 @@ fn deviation(got: &[f32], wanted: &[f32]) -> f32 {
     differences.fold(0.0, |max, x| if x.is_nan() || x > max { x } else { max })
 }
 
-fn manifest(args: &ExportArgs, info: &Info) -> Result<Manifest> {
+fn manifest(args: &ExportArgs, model: &Model) -> Result<Manifest> {
     if args.hop == 0 {
         return Err(Error::new(ErrorKind::Usage, "--hop 0: at least 1 wanted").into());
     }
@@ -149,16 +157,16 @@ fn manifest(args: &ExportArgs, info: &Info) -> Result<Manifest> {
     Ok(Manifest {
         format: FORMAT,
         name,
-        architecture: info.architecture.clone(),
-        input: info.input.clone(),
-        output: Output { activation: Activation::Softmax, classes: info.labels.len() },
+        architecture: model.architecture.clone(),
+        input: model.input.clone(),
+        output: Output { activation: Activation::Softmax, classes: model.labels.len() },
         run: Run { mode: Mode::Window, hop: args.hop },
         decision: decision::Settings { lag_s: args.lag, ..decision::Settings::default() },
-        sided: crate::data::sided(&info.labels),
+        sided: crate::data::sided(&model.labels),
         provenance: Provenance {
             licence: args.licence.clone(),
-            data: format!("{} ({} clips seen in {} steps){note}", info.data, info.clips, info.step),
-            recipe: info.recipe.clone(),
+            data: format!("{}{note}", model.data),
+            recipe: model.recipe.clone(),
         },
         measured: vec![],
         sha256: Default::default(),
@@ -169,7 +177,9 @@ fn manifest(args: &ExportArgs, info: &Info) -> Result<Manifest> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::checkpoint::{LAST, tests::info};
+    use crate::checkpoint::{Checkpoint, LAST, tests::info};
+    use kinora::model::graph::Weights;
+    use kinora::model::onnx;
     use std::collections::BTreeMap;
 
     fn run(labels: &[&str], dir: &Path) -> Weights {
@@ -181,9 +191,19 @@ mod tests {
         weights
     }
 
+    fn parse(line: &str, out: &Path) -> Result<ExportArgs, clap::Error> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: ExportArgs,
+        }
+        let words = ["export", "--out", out.to_str().unwrap()].into_iter().chain(line.split_whitespace());
+        Ok(<Line as clap::Parser>::try_parse_from(words)?.args)
+    }
+
     fn args(run: &Path, out: &Path) -> ExportArgs {
-        let (checkpoint, out) = (run.to_owned(), out.to_owned());
-        ExportArgs { checkpoint, out, name: None, note: Some("a test".into()), licence: "MIT".into(), hop: 2, lag: 0.4 }
+        let checkpoint = Some(run.to_owned());
+        ExportArgs { checkpoint, untrained: None, ..parse("--untrained 1 --note test --licence MIT", out).unwrap() }
     }
 
     #[test]
@@ -194,7 +214,7 @@ mod tests {
         let bundle = command(&args(dir.path(), &out)).unwrap();
         assert_eq!(bundle.manifest.name, "models");
         assert_eq!(bundle.manifest.sided, [["swipe_left".to_owned(), "swipe_right".to_owned()]]);
-        assert!(bundle.manifest.provenance.data.ends_with("; a test"));
+        assert!(bundle.manifest.provenance.data.ends_with("; test"));
         let again = Bundle::load(&out).unwrap();
         engine::open(&again, &engine::Options::default()).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no draft stays");
@@ -227,18 +247,48 @@ mod tests {
         let args = args(dir.path(), &out);
         command(&args).unwrap();
         let before = std::fs::read(out.join("manifest.toml")).unwrap();
-        let info = info(&["a", "b"]);
-        let mut net = Net::new(info.graph().unwrap(), Device::Cpu, 3).unwrap();
+        let model = Model::trained(dir.path()).unwrap();
+        let mut net = Net::new(model.graph().unwrap(), Device::Cpu, 3).unwrap();
         net.set(&weights).unwrap();
         let mut golden = vec![reference(&net, 0).unwrap(), reference(&net, 1).unwrap()];
         golden[1].logits_f32[0] *= 1.01;
         golden[1].logits_f32[1] *= 1.01;
-        let manifest = manifest(&args, &info).unwrap();
-        let parts = Parts { manifest, labels: &info.labels, graph: net.graph(), weights: &weights, golden: &golden };
+        let manifest = manifest(&args, &model).unwrap();
+        let parts = Parts { manifest, model: &model, graph: net.graph(), golden: &golden };
         let error = parts.write(&out).unwrap_err().downcast::<Error>().unwrap();
         assert_eq!(error.kind(), ErrorKind::Engine);
         assert!(error.to_string().contains("clip 1"), "{error}");
         assert_eq!(std::fs::read(out.join("manifest.toml")).unwrap(), before);
+    }
+
+    #[test]
+    fn an_untrained_bundle_says_so_and_keeps_its_scale() {
+        let dir = tempfile::tempdir().unwrap();
+        for arch in ["r2plus1d-edge(width=4)", "r2plus1d-18(width=4,causal=true)", "r3d-18(width=4)"] {
+            let out = dir.path().join("speed");
+            let line = format!("--untrained 5 --arch {arch} --classes 9 --frames 4 --size 32 --colour rgb");
+            let args = parse(&line, &out).unwrap();
+            let bundle = command(&args).unwrap();
+            assert_eq!((bundle.labels.len(), bundle.labels[8].as_str()), (9, "class_8"));
+            let Provenance { data, .. } = &bundle.manifest.provenance;
+            assert!(data.contains("UNTRAINED") && data.contains("seed 5") && data.contains("not for use"), "{data}");
+            let model = onnx::read_weights(&bundle.onnx()).unwrap();
+            assert_eq!(command(&args).map(|b| onnx::read_weights(&b.onnx()).unwrap()).unwrap(), model);
+            let deepest = "stage4.block1.norm1.running_var";
+            assert!(model[deepest].iter().all(|v| (1e-3..1e3).contains(v) && *v != 1.0), "{:?}", model[deepest]);
+            let golden = bundle.golden().unwrap().logits_f32;
+            assert!(golden.iter().all(|x| x.abs() < 20.0) && golden.iter().any(|x| x.abs() > 0.05), "{golden:?}");
+        }
+    }
+
+    #[test]
+    fn flags_that_contradict_one_another_are_refused() {
+        let refused = |line: &str| parse(line, Path::new("x")).unwrap_err().to_string();
+        assert!(refused("").contains("--checkpoint"));
+        assert!(refused("--checkpoint a --untrained 1").contains("cannot be used with"));
+        assert!(refused("--checkpoint a --arch r3d-18").contains("cannot be used with"));
+        assert!(refused("--checkpoint a --classes 3").contains("cannot be used with"));
+        assert!(refused("--untrained 1 --classes 0").contains("0 is not in 1..=100000"));
     }
 
     #[test]
