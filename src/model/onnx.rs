@@ -13,14 +13,10 @@ use tract_onnx::pb::{
     tensor_shape_proto::dimension, type_proto,
 };
 
-use super::graph::{Graph, Node, Op, Weights};
+use super::graph::{Binary, Graph, Node, Op, Pool, PoolFunction, Unary, Weights};
+pub use super::graph::{INPUT, OUTPUT};
 use super::{onnx_check, replace_file};
 use crate::{Error, ErrorKind, Result};
-
-/// Name of the model's input.
-pub const INPUT: &str = "clip";
-/// Name of the model's output.
-pub const OUTPUT: &str = "logits";
 
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
@@ -83,8 +79,8 @@ fn array(tensor: &TensorProto) -> Result<ArrayD<f32>> {
 pub(super) fn encode(graph: &Graph, weights: &Weights) -> Result<Vec<u8>> {
     graph.check(weights)?;
     let output = graph.output();
-    if output.op == Op::Input || output.shape.len() != 1 {
-        let why = format!("graph node '{}': a model ends in logits [K], not in {:?}", output.name, output.shape);
+    if output.op == Op::Input || output.shape.len() != 2 {
+        let why = format!("graph node '{}': a model ends in logits [N, K], not in {:?}", output.name, output.shape);
         return Err(Error::new(ErrorKind::Model, why));
     }
     let values = Values::new(graph)?;
@@ -94,13 +90,13 @@ pub(super) fn encode(graph: &Graph, weights: &Weights) -> Result<Vec<u8>> {
             initializer.push(float_tensor(&parameter.name, tensor));
         }
     }
-    let batched = |shape: &[usize]| std::iter::once(1).chain(shape.iter().copied()).collect::<Vec<_>>();
+    let nodes: Result<Vec<_>> = graph.nodes().iter().map(|node| values.node(graph, node)).collect();
     let proto = GraphProto {
-        node: graph.nodes().iter().flat_map(|node| values.node(graph, node)).collect(),
+        node: nodes?.into_iter().flatten().collect(),
         name: "kinora".into(),
         initializer,
-        input: vec![value_info(INPUT, &batched(graph.input_shape()))],
-        output: vec![value_info(OUTPUT, &batched(&output.shape))],
+        input: vec![value_info(INPUT, graph.input_shape())],
+        output: vec![value_info(OUTPUT, &output.shape)],
         ..Default::default()
     };
     let model = ModelProto {
@@ -131,26 +127,34 @@ impl Values {
     }
 
     /// The ONNX nodes of `node`, with its values' and parameters' names.
-    fn node(&self, graph: &Graph, node: &Node) -> Vec<NodeProto> {
-        let Some(index) = graph.nodes().iter().position(|other| other.name == node.name) else { return vec![] };
+    fn node(&self, graph: &Graph, node: &Node) -> Result<Vec<NodeProto>> {
+        let Some(index) = graph.nodes().iter().position(|other| other.name == node.name) else { return Ok(vec![]) };
         let inputs = node.inputs.iter().map(|value| self.0[value.index()].clone());
         let inputs = inputs.chain(graph.node_parameters(node).into_iter().map(|p| p.name)).collect();
         let (op_type, attribute) = match &node.op {
-            Op::Input => return vec![],
-            Op::Conv(conv) => {
-                let pads = conv.pad.map(|p| p.0).into_iter().chain(conv.pad.map(|p| p.1));
-                let attributes =
-                    vec![ints("kernel_shape", conv.kernel), ints("strides", conv.stride), ints("pads", pads)];
-                ("Conv", attributes)
+            Op::Input => return Ok(vec![]),
+            Op::Conv(conv) if !conv.quantized => {
+                let pads = conv.pad.iter().map(|p| p.0).chain(conv.pad.iter().map(|p| p.1));
+                let kernel = ints("kernel_shape", conv.kernel.iter().copied());
+                ("Conv", vec![kernel, ints("strides", conv.stride.iter().copied()), ints("pads", pads)])
             }
             Op::BatchNorm { eps } => ("BatchNormalization", vec![float("epsilon", *eps)]),
-            Op::Relu => ("Relu", vec![]),
-            Op::AvgPool { kernel } => ("AveragePool", vec![ints("kernel_shape", *kernel), ints("strides", *kernel)]),
-            Op::Add => ("Add", vec![]),
-            Op::GlobalAverage => return global_average(node, inputs, &self.0[index]),
-            Op::Dense { .. } => ("Gemm", vec![int("transB", 1)]),
+            Op::Unary(Unary::Relu) => ("Relu", vec![]),
+            Op::Pool(Pool { function: PoolFunction::Average { .. }, kernel, stride, .. }) => {
+                let strides = ints("strides", stride.iter().copied());
+                ("AveragePool", vec![ints("kernel_shape", kernel.iter().copied()), strides])
+            }
+            Op::Binary(Binary::Add) => ("Add", vec![]),
+            Op::Mean { axes, keep: false } if axes == &[2, 3, 4] => {
+                return Ok(global_average(node, inputs, &self.0[index]));
+            }
+            Op::Dense(dense) if !dense.quantized => ("Gemm", vec![int("transB", 1)]),
+            other => {
+                let why = format!("graph node '{}': operation '{other}' is not written", node.name);
+                return Err(Error::new(ErrorKind::Model, why));
+            }
         };
-        vec![node_proto(&node.name, op_type, inputs, &self.0[index], attribute)]
+        Ok(vec![node_proto(&node.name, op_type, inputs, &self.0[index], attribute)])
     }
 }
 
@@ -214,15 +218,14 @@ mod tests {
     /// A graph of every operation, and weights that differ in each place.
     fn model() -> (Graph, Weights) {
         let (mut graph, clip) = Graph::new([2, 3, 8, 8]);
-        let conv =
-            Conv { channels: 2, kernel: [2, 3, 3], stride: [1, 1, 1], pad: [(1, 0), (1, 1), (1, 1)], bias: true };
+        let conv = Conv { pad: vec![(1, 0), (1, 1), (1, 1)], bias: true, ..Conv::new(2, [2, 3, 3]) };
         let x = graph.push("conv", Op::Conv(conv), &[clip]).unwrap();
         let x = graph.push("norm", Op::BatchNorm { eps: 1e-5 }, &[x]).unwrap();
-        let x = graph.push("relu", Op::Relu, &[x]).unwrap();
-        let x = graph.push("sum", Op::Add, &[x, clip]).unwrap();
-        let x = graph.push("pool", Op::AvgPool { kernel: [1, 2, 2] }, &[x]).unwrap();
-        let x = graph.push("mean", Op::GlobalAverage, &[x]).unwrap();
-        graph.push("head", Op::Dense { features: 4 }, &[x]).unwrap();
+        let x = graph.push("relu", Op::Unary(Unary::Relu), &[x]).unwrap();
+        let x = graph.push("sum", Op::Binary(Binary::Add), &[x, clip]).unwrap();
+        let x = graph.push("pool", Op::Pool(Pool::average([1, 2, 2])), &[x]).unwrap();
+        let x = graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+        graph.push("head", Op::dense(4), &[x]).unwrap();
         let mut next = 0.0;
         let mut count = || {
             next += 0.125;
@@ -263,10 +266,10 @@ mod tests {
     #[test]
     fn graphs_that_are_no_model_are_refused() {
         let (mut graph, clip) = Graph::new([1, 1, 8, 8]);
-        assert!(encode(&graph, &Weights::new()).is_err_and(|e| e.to_string().contains("[K]")));
-        graph.push("logits", Op::Relu, &[clip]).unwrap();
-        let x = graph.push("relu", Op::Relu, &[clip]).unwrap();
-        graph.push("mean", Op::GlobalAverage, &[x]).unwrap();
+        assert!(encode(&graph, &Weights::new()).is_err_and(|e| e.to_string().contains("[N, K]")));
+        graph.push("logits", Op::Unary(Unary::Relu), &[clip]).unwrap();
+        let x = graph.push("relu", Op::Unary(Unary::Relu), &[clip]).unwrap();
+        graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
         assert!(encode(&graph, &Weights::new()).is_err_and(|e| e.to_string().contains("'logits'")));
     }
 

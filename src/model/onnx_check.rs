@@ -143,16 +143,16 @@ fn fixed(dim: &tract_onnx::pb::tensor_shape_proto::Dimension) -> Option<i64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::graph::{Graph, Op, Weights};
+    use crate::model::graph::{Graph, Op, Pool, Weights};
     use crate::model::onnx;
     use ndarray::{ArrayD, IxDyn};
     use tract_onnx::pb::{StringStringEntryProto, tensor_proto::Segment};
 
     fn model() -> ModelProto {
         let (mut graph, clip) = Graph::new([2, 3, 8, 8]);
-        let x = graph.push("pool", Op::AvgPool { kernel: [1, 2, 2] }, &[clip]).unwrap();
-        let x = graph.push("mean", Op::GlobalAverage, &[x]).unwrap();
-        graph.push("head", Op::Dense { features: 4 }, &[x]).unwrap();
+        let x = graph.push("pool", Op::Pool(Pool::average([1, 2, 2])), &[clip]).unwrap();
+        let x = graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+        graph.push("head", Op::dense(4), &[x]).unwrap();
         let parameters = graph.parameters();
         let weights: Weights = parameters.iter().map(|p| (p.name.clone(), ArrayD::ones(IxDyn(&p.shape)))).collect();
         onnx::decode(&onnx::encode(&graph, &weights).unwrap()).unwrap()

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use kinora::decision::Settings;
-use kinora::model::graph::{Conv, Graph, Op, Weights};
+use kinora::model::graph::{Conv, Graph, Op, Unary, Weights};
 use kinora::model::manifest::{self, Activation, Colour, Input, Manifest, Mode, Output, Provenance, Resize, Run};
 use kinora::model::{Bundle, Golden, bundle};
 use ndarray::{Array5, ArrayD, IxDyn};
@@ -16,11 +16,12 @@ pub const LABELS: [&str; 4] = ["nothing", "up", "down", "swipe_left"];
 /// so low that the leading label always is an action, so every run has events.
 pub fn tiny(dir: &Path) -> Bundle {
     let (mut graph, clip) = Graph::new([3, 4, 16, 16]);
-    let conv = Conv { channels: 6, kernel: [3, 3, 3], stride: [1, 2, 2], pad: [(2, 0), (1, 1), (1, 1)], bias: true };
+    let (stride, pad) = (vec![1, 2, 2], vec![(2, 0), (1, 1), (1, 1)]);
+    let conv = Conv { stride, pad, bias: true, ..Conv::new(6, [3, 3, 3]) };
     let x = graph.push("conv", Op::Conv(conv), &[clip]).unwrap();
-    let x = graph.push("relu", Op::Relu, &[x]).unwrap();
-    let x = graph.push("mean", Op::GlobalAverage, &[x]).unwrap();
-    graph.push("head", Op::Dense { features: LABELS.len() }, &[x]).unwrap();
+    let x = graph.push("relu", Op::Unary(Unary::Relu), &[x]).unwrap();
+    let x = graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    graph.push("head", Op::dense(LABELS.len()), &[x]).unwrap();
     let mut rng = fastrand::Rng::with_seed(11);
     let weights: Weights = graph
         .parameters()

@@ -3,11 +3,14 @@
 //! A value is a tensor `[N, C, T, H * W]` with the channels innermost in memory. In that layout a k x 1 x 1 convolution
 //! is a 2-D convolution as it stands, and a 1 x k x k convolution is one of the same memory seen as `[N * T, C, H, W]`:
 //! no copies, and the library's 2-D kernels are several times as fast as its 3-D ones.
+//!
+//! Graphs have a batch axis of 1; the net runs any N. Operations that no architecture has yet are refused when the net is
+//! made.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use kinora::model::graph::{Conv, Graph, Node, Op, Role, Value, Weights};
+use kinora::model::graph::{Binary, Conv, Element, Graph, Node, Op, PoolFunction, Role, Unary, Value, Weights};
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
 
@@ -51,8 +54,13 @@ impl Net {
     /// A net with fresh weights, the same for the same `seed` on every device.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When an operation is not trained, naming its node, or a tensor cannot be made.
     pub fn new(graph: Graph, device: Device, seed: u64) -> Result<Self> {
+        for node in graph.nodes() {
+            let why = || format!("node '{}': operation '{}' is not trained with these settings", node.name, node.op);
+            ensure!(trains(&graph, node), why());
+        }
+        ensure!(graph.inputs().count() == 1 && graph.outputs().len() == 1, "one input and one output wanted");
         let mut random = fastrand::Rng::with_seed(seed);
         let mut tensors = BTreeMap::new();
         for parameter in graph.parameters() {
@@ -63,7 +71,9 @@ impl Net {
                     let fan_out = (shape[0] * shape[2..].iter().product::<i64>()) as f64;
                     random::normal(&mut random, &shape)? * (2.0 / fan_out).sqrt()
                 }
-                Role::Weight => random::uniform(&mut random, &shape)? / (shape[1] as f64).sqrt(),
+                Role::Weight | Role::Step | Role::Constant => {
+                    random::uniform(&mut random, &shape)? / (shape[1] as f64).sqrt()
+                }
                 Role::Scale | Role::RunningVariance => Tensor::f_ones(&shape, options)?,
                 Role::Bias | Role::RunningMean => Tensor::f_zeros(&shape, options)?,
             };
@@ -128,8 +138,9 @@ impl Net {
     /// When the shape is wrong or the device fails, naming the node.
     pub fn forward(&self, clips: &Tensor, pass: Pass) -> Result<Tensor> {
         let size = clips.size();
-        let fits = size.len() == 5 && size[1..].iter().zip(self.graph.input_shape()).all(|(&a, &b)| a == b as i64);
-        ensure!(fits, "clips of shape {size:?} given, [N, C, T, H, W] with {:?} wanted", self.graph.input_shape());
+        let fits =
+            size.len() == 5 && size[1..].iter().zip(&self.graph.input_shape()[1..]).all(|(&a, &b)| a == b as i64);
+        ensure!(fits, "clips of shape {size:?} given, {:?} with any N wanted", self.graph.input_shape());
         let kind = match pass {
             Pass::Train(Precision::Bf16) => Kind::BFloat16,
             Pass::Train(Precision::F32) | Pass::Settle | Pass::Evaluate => Kind::Float,
@@ -161,20 +172,24 @@ impl Net {
         // Nobody else reads it, its maker's gradient does not need it, and it is no view: a gradient through an
         // overwritten view would be copied to another memory layout, at several times the cost.
         let overwrite = left[input.index()] == 1
-            && matches!(self.graph.node(input).op, Op::BatchNorm { .. } | Op::Add)
+            && matches!(self.graph.node(input).op, Op::BatchNorm { .. } | Op::Binary(_))
             && x.device() == Device::Cpu;
-        let before = &self.graph.node(input).shape;
+        let before = &self.graph.node(input).shape[1..];
         Ok(match &node.op {
             Op::Input => x,
             Op::Conv(conv) => self.conv(node, conv, &x, before)?,
             Op::BatchNorm { eps } => self.batch_norm(node, *eps, &x, pass)?,
-            Op::Relu if overwrite => x.f_relu_()?,
-            Op::Relu => x.f_relu()?,
-            Op::AvgPool { kernel } => average_pool(&x, before, kernel.map(|n| n as i64))?,
-            Op::Add if overwrite => x.f_add_(&value(node.inputs[1])?)?,
-            Op::Add => x.f_add(&value(node.inputs[1])?)?,
-            Op::GlobalAverage => x.f_mean_dim([2, 3].as_slice(), false, Kind::Float)?,
-            Op::Dense { .. } => x.f_linear(self.tensor(node, "weight")?, Some(self.tensor(node, "bias")?))?,
+            Op::Unary(Unary::Relu) if overwrite => x.f_relu_()?,
+            Op::Unary(Unary::Relu) => x.f_relu()?,
+            Op::Pool(pool) => average_pool(&x, before, &pool.kernel)?,
+            Op::Binary(Binary::Add) if overwrite => x.f_add_(&value(node.inputs[1])?)?,
+            Op::Binary(Binary::Add) => x.f_add(&value(node.inputs[1])?)?,
+            Op::Mean { .. } => x.f_mean_dim([2, 3].as_slice(), false, Kind::Float)?,
+            Op::Dense(dense) => {
+                let bias = if dense.bias { Some(self.tensor(node, "bias")?) } else { None };
+                x.f_linear(self.tensor(node, "weight")?, bias)?
+            }
+            other => anyhow::bail!("operation '{other}' is not trained"),
         })
     }
 
@@ -186,9 +201,8 @@ impl Net {
     fn conv(&self, node: &Node, conv: &Conv, x: &Tensor, before: &[usize]) -> Result<Tensor> {
         let weight = self.tensor(node, "weight")?.f_to_kind(x.kind())?;
         let bias = if conv.bias { Some(self.tensor(node, "bias")?.f_to_kind(x.kind())?) } else { None };
-        let stride = conv.stride.map(|n| n as i64);
-        let [_, kh, kw] = conv.kernel;
-        if kh == 1 && kw == 1 && stride[1..] == [1, 1] && conv.pad[1..] == [(0, 0); 2] {
+        let stride: Vec<i64> = conv.stride.iter().map(|&n| n as i64).collect();
+        if conv.kernel[1..] == [1, 1] && stride[1..] == [1, 1] && conv.pad[1..] == [(0, 0); 2] {
             let (x, pad) = padded(x, &conv.pad[..1])?;
             return Ok(x.f_conv2d(&weight.f_squeeze_dim(4)?, bias, [stride[0], 1], [pad[0], 0], 1, 1)?);
         }
@@ -199,7 +213,7 @@ impl Net {
         }
         let (n, c, t, _) = x.size4()?;
         let (x, pad) = padded(&x.f_reshape([n, c, t, before[2] as i64, before[3] as i64])?, &conv.pad)?;
-        Ok(x.f_conv3d(&weight, bias, stride, pad, 1, 1)?.f_flatten(3, 4)?)
+        Ok(x.f_conv3d(&weight, bias, &stride, pad, 1, 1)?.f_flatten(3, 4)?)
     }
 
     fn batch_norm(&self, node: &Node, eps: f32, x: &Tensor, pass: Pass) -> Result<Tensor> {
@@ -213,6 +227,29 @@ impl Net {
             f64::from(eps),
             true,
         )?)
+    }
+}
+
+/// Whether the net computes `node` in its layout; see the head of this file.
+fn trains(graph: &Graph, node: &Node) -> bool {
+    let plain = |pad: &[(usize, usize)], dilation: &[usize]| {
+        pad.iter().all(|pad| *pad == (0, 0)) && dilation.iter().all(|n| *n == 1)
+    };
+    match &node.op {
+        Op::Input => node.element == Element::F32 && matches!(node.shape[..], [1, _, _, _, _]),
+        Op::Conv(conv) => conv.kernel.len() == 3 && conv.groups == 1 && plain(&[], &conv.dilation) && !conv.quantized,
+        Op::BatchNorm { .. } | Op::Unary(Unary::Relu) => true,
+        Op::Binary(Binary::Add) => node.inputs.iter().all(|x| graph.node(*x).shape == node.shape),
+        Op::Pool(pool) => {
+            let mean = matches!(pool.function, PoolFunction::Average { .. });
+            mean && pool.kernel.len() == 3
+                && pool.stride == pool.kernel
+                && plain(&pool.pad, &pool.dilation)
+                && !pool.ceil
+        }
+        Op::Mean { axes, keep } => axes == &[2, 3, 4] && !keep,
+        Op::Dense(dense) => !dense.quantized,
+        _ => false,
     }
 }
 
@@ -243,7 +280,8 @@ fn padded(x: &Tensor, pad: &[(usize, usize)]) -> Result<(Tensor, Vec<i64>)> {
     Ok((innermost.f_movedim_int(-1, 1)?, vec![0; pad.len()]))
 }
 
-fn average_pool(x: &Tensor, before: &[usize], [kt, kh, kw]: [i64; 3]) -> Result<Tensor> {
+fn average_pool(x: &Tensor, before: &[usize], kernel: &[usize]) -> Result<Tensor> {
+    let [kt, kh, kw] = [kernel[0], kernel[1], kernel[2]].map(|n| n as i64);
     let pooled = frames(x, before)?.f_avg_pool2d([kh, kw], [kh, kw], 0, false, true, None)?;
     let y = clips(&pooled, before[1])?;
     if kt == 1 {
@@ -269,6 +307,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::arch::Architecture;
+    use kinora::model::graph::Pool;
 
     const INPUT: [usize; 4] = [3, 6, 16, 16];
 
@@ -302,20 +341,23 @@ mod tests {
     #[test]
     fn operations_equal_their_definition() {
         let (mut graph, clip) = Graph::new([2, 5, 4, 7]);
-        let odd = Conv { channels: 3, kernel: [3, 3, 2], stride: [2, 1, 2], pad: [(2, 0), (1, 1), (0, 1)], bias: true };
-        let spatial =
-            Conv { channels: 3, kernel: [1, 3, 2], stride: [1, 1, 2], pad: [(0, 0), (1, 1), (0, 1)], bias: true };
-        let temporal =
-            Conv { channels: 3, kernel: [3, 1, 1], stride: [2, 1, 1], pad: [(2, 0), (0, 0), (0, 0)], bias: false };
+        let conv = |kernel: [usize; 3], stride: [usize; 3], pad: [(usize, usize); 3], bias| Conv {
+            stride: stride.into(),
+            pad: pad.into(),
+            bias,
+            ..Conv::new(3, kernel)
+        };
+        let odd = conv([3, 3, 2], [2, 1, 2], [(2, 0), (1, 1), (0, 1)], true);
+        let spatial = conv([1, 3, 2], [1, 1, 2], [(0, 0), (1, 1), (0, 1)], true);
+        let temporal = conv([3, 1, 1], [2, 1, 1], [(2, 0), (0, 0), (0, 0)], false);
         for (name, conv) in [("odd", odd), ("spatial", spatial), ("temporal", temporal)] {
             let (mut graph, clip) = Graph::new([2, 5, 4, 7]);
-            graph.push(name, Op::Conv(conv), &[clip]).unwrap();
-            compare(graph, |graph, weights, x| naive_conv(&conv, &graph.output().shape, weights, name, x));
+            graph.push(name, Op::Conv(conv.clone()), &[clip]).unwrap();
+            compare(graph, |graph, weights, x| naive_conv(&conv, &graph.output().shape[1..], weights, name, x));
         }
-        graph.push("pool", Op::AvgPool { kernel: [2, 2, 3] }, &[clip]).unwrap();
+        graph.push("pool", Op::Pool(Pool::average([2, 2, 3])), &[clip]).unwrap();
         compare(graph, |graph, _, x| {
-            let shape = &graph.output().shape;
-            ArrayD::from_shape_fn(shape.clone(), |i| {
+            ArrayD::from_shape_fn(&graph.output().shape[1..], |i| {
                 let window = (0..12).map(|k| x[[i[0], i[1] * 2 + k / 6, i[2] * 2 + k / 3 % 2, i[3] * 3 + k % 3]]);
                 window.sum::<f32>() / 12.0
             })
@@ -324,7 +366,7 @@ mod tests {
 
     fn compare(graph: Graph, naive: impl Fn(&Graph, &Weights, &ArrayD<f32>) -> ArrayD<f32>) {
         let net = Net::new(graph, Device::Cpu, 5).unwrap();
-        let shape: Vec<i64> = net.graph().input_shape().iter().map(|&n| n as i64).collect();
+        let shape: Vec<i64> = net.graph().input_shape()[1..].iter().map(|&n| n as i64).collect();
         let clip = Tensor::randn(&shape, (Kind::Float, Device::Cpu));
         let got = tch::no_grad(|| net.forward(&clip.unsqueeze(0), Pass::Evaluate).unwrap());
         let got = to_array(&got).unwrap();
@@ -348,6 +390,14 @@ mod tests {
             }
             sum
         })
+    }
+
+    #[test]
+    fn what_is_not_trained_is_refused_by_name() {
+        let (mut graph, clip) = Graph::new(INPUT);
+        graph.push("half", Op::Unary(Unary::Sigmoid), &[clip]).unwrap();
+        let error = Net::new(graph, Device::Cpu, 1).err().unwrap().to_string();
+        assert!(error.contains("'half'") && error.contains("'sigmoid'"), "{error}");
     }
 
     #[test]

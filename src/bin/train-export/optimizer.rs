@@ -141,8 +141,8 @@ mod tests {
 
     fn line() -> Net {
         let (mut graph, clip) = Graph::new([2, 1, 1, 1]);
-        let mean = graph.push("mean", Op::GlobalAverage, &[clip]).unwrap();
-        graph.push("head", Op::Dense { features: 2 }, &[mean]).unwrap();
+        let mean = graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[clip]).unwrap();
+        graph.push("head", Op::dense(2), &[mean]).unwrap();
         Net::new(graph, Device::Cpu, 1).unwrap()
     }
 

@@ -289,7 +289,7 @@ fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
 /// Clips and labels of a batch on the device of `net`.
 fn tensors(batch: &Batch, net: &Net) -> Result<(Tensor, Tensor)> {
     let mut shape = vec![batch.labels.len() as i64];
-    shape.extend(net.graph().input_shape().iter().map(|&n| n as i64));
+    shape.extend(net.graph().input_shape()[1..].iter().map(|&n| n as i64));
     let clips = Tensor::f_from_slice(&batch.clips)?.f_reshape(&shape)?;
     Ok((clips, Tensor::f_from_slice(&batch.labels)?.f_to_device(net.device())?))
 }

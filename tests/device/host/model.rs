@@ -20,10 +20,10 @@ const SHARPNESS: f32 = 150.0;
 /// Writes it into `dir`.
 pub fn write(dir: &Path) {
     let (mut graph, clip) = Graph::new([1, FRAMES, SIDE, SIDE]);
-    let newest = Conv { channels: 1, kernel: [FRAMES, 1, 1], stride: [1; 3], pad: [(0, 0); 3], bias: false };
+    let newest = Conv::new(1, [FRAMES, 1, 1]);
     let x = graph.push("newest", Op::Conv(newest), &[clip]).unwrap();
-    let x = graph.push("mean", Op::GlobalAverage, &[x]).unwrap();
-    graph.push("head", Op::Dense { features: LEVELS.len() }, &[x]).unwrap();
+    let x = graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    graph.push("head", Op::dense(LEVELS.len()), &[x]).unwrap();
 
     // The nearest level c to a brightness x has the largest 2cx - c^2.
     let tensor = |shape: &[usize], values: Vec<f32>| ArrayD::from_shape_vec(IxDyn(shape), values).unwrap();

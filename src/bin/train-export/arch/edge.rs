@@ -2,7 +2,7 @@
 //! before each, every convolution a spatial 1 x k x k followed by a temporal 3 x 1 x 1.
 
 use kinora::Result;
-use kinora::model::graph::{Conv, Graph, Op, Value};
+use kinora::model::graph::{Conv, Graph, Op, Pool, Value};
 
 use super::Architecture;
 use super::builder::Builder;
@@ -13,7 +13,7 @@ pub fn graph(options: &Architecture, input: [usize; 4], classes: usize) -> Resul
     x = net.norm_relu("stem", "", x)?;
     for stage in 1..=4 {
         let channels = options.width << (stage - 1);
-        x = net.graph.push(format!("stage{stage}.pool"), Op::AvgPool { kernel: [1, 2, 2] }, &[x])?;
+        x = net.graph.push(format!("stage{stage}.pool"), Op::Pool(Pool::average([1, 2, 2])), &[x])?;
         for number in 1..=options.depth {
             x = block(&mut net, &format!("stage{stage}.block{number}"), x, channels)?;
         }
@@ -53,11 +53,11 @@ mod tests {
     #[test]
     fn sizes_are_the_published_ones() {
         let graph = Architecture::default().graph([3, 16, 112, 112], 17).unwrap();
-        assert_eq!(graph.output().shape, [17]);
+        assert_eq!(graph.output().shape, [1, 17]);
         assert!((0.40e6..0.48e6).contains(&(count(&graph) as f64)), "{} parameters", count(&graph));
         assert!((1.6e9..1.8e9).contains(&(graph.macs() as f64)), "{} MACs", graph.macs());
         let last = graph.nodes().iter().find(|node| node.name == "stage4.block1.relu2").unwrap();
-        assert_eq!(last.shape, [128, 16, 7, 7]);
+        assert_eq!(last.shape, [1, 128, 16, 7, 7]);
     }
 
     #[test]

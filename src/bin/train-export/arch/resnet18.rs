@@ -94,20 +94,20 @@ mod tests {
             assert_eq!(trained.map(|p| p.shape.iter().product::<usize>()).sum::<usize>(), parameters, "{text}");
             assert_eq!((graph.macs() as f64 / 1e7).round() / 100.0, macs, "{text}");
             assert!(!graph.parameters().iter().any(|p| p.name.starts_with("stage") && p.name.ends_with("conv1.bias")));
-            assert_eq!(shape(&graph, "stem.relu"), [64, 16, 56, 56]);
-            assert_eq!(shape(&graph, "stage1.block2.relu2"), [64, 16, 56, 56]);
-            assert_eq!(shape(&graph, "stage4.block2.relu2"), [512, 2, 7, 7]);
+            assert_eq!(shape(&graph, "stem.relu"), [1, 64, 16, 56, 56]);
+            assert_eq!(shape(&graph, "stage1.block2.relu2"), [1, 64, 16, 56, 56]);
+            assert_eq!(shape(&graph, "stage4.block2.relu2"), [1, 512, 2, 7, 7]);
         }
     }
 
     #[test]
     fn channels_in_between_are_computed_once_a_block() {
         let graph = published("r2plus1d-18");
-        assert_eq!(shape(&graph, "stem.spatial"), [45, 16, 56, 56]);
-        assert_eq!(shape(&graph, "stage1.block1.conv1.spatial")[0], 144);
+        assert_eq!(shape(&graph, "stem.spatial"), [1, 45, 16, 56, 56]);
+        assert_eq!(shape(&graph, "stage1.block1.conv1.spatial")[1], 144);
         for (block, middle) in [("stage2.block1", 230), ("stage2.block2", 288), ("stage4.block1", 921)] {
-            assert_eq!(shape(&graph, &format!("{block}.conv1.spatial"))[0], middle);
-            assert_eq!(shape(&graph, &format!("{block}.conv2.spatial"))[0], middle);
+            assert_eq!(shape(&graph, &format!("{block}.conv1.spatial"))[1], middle);
+            assert_eq!(shape(&graph, &format!("{block}.conv2.spatial"))[1], middle);
         }
         let names: Vec<&str> = graph.nodes().iter().map(|node| node.name.as_str()).collect();
         let first = names.iter().position(|name| *name == "stage2.block1.conv1.spatial").unwrap();
@@ -138,7 +138,7 @@ mod tests {
             let plain = published(family);
             let causal = published(&format!("{family}(causal=true)"));
             let steady = published(&format!("{family}(temporal_stride=false)"));
-            assert_eq!(shape(&steady, "stage4.block2.relu2"), [512, 16, 7, 7]);
+            assert_eq!(shape(&steady, "stage4.block2.relu2"), [1, 512, 16, 7, 7]);
             for other in [&causal, &steady] {
                 assert_eq!(parameters(other), parameters(&plain));
             }
