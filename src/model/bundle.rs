@@ -1,5 +1,5 @@
-//! A model bundle: a folder with `manifest.toml`, `labels.txt`, `model.onnx` and `golden.safetensors`. Blocks on the
-//! file system.
+//! A model bundle: a folder with `manifest.toml`, `labels.txt`, `model.onnx`, `golden.safetensors` and perhaps
+//! `model.int8.onnx`. Blocks on the file system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,6 +15,8 @@ const MANIFEST: &str = "manifest.toml";
 const LABELS: &str = "labels.txt";
 const MODEL: &str = "model.onnx";
 const GOLDEN: &str = "golden.safetensors";
+/// Only in bundles that have been quantised.
+const INT8: &str = "model.int8.onnx";
 
 /// A bundle that was read and found consistent.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +53,9 @@ impl Bundle {
         let within = |file: &str, error: Error| error.within(dir.join(file).display());
         let (clip, classes) = (bundle.manifest.input.clip_shape(), bundle.labels.len());
         onnx_check::check_signature(&onnx::read(&bundle.onnx())?, clip, classes).map_err(|e| within(MODEL, e))?;
+        if let Some(path) = bundle.onnx_int8() {
+            onnx_check::check_signature(&onnx::read(&path)?, clip, classes).map_err(|e| within(INT8, e))?;
+        }
         bundle.golden()?;
         Ok(bundle)
     }
@@ -58,6 +63,11 @@ impl Bundle {
     /// The f32 model.
     pub fn onnx(&self) -> PathBuf {
         self.dir.join(MODEL)
+    }
+
+    /// The same model in 8-bit integers, if it was quantised.
+    pub fn onnx_int8(&self) -> Option<PathBuf> {
+        self.manifest.sha256.contains_key(INT8).then(|| self.dir.join(INT8))
     }
 
     /// The golden clip and its logits.
@@ -72,7 +82,11 @@ impl Bundle {
     }
 }
 
-/// Writes a bundle to `dir` and loads it back; `manifest.sha256` is filled in. It is put together in a folder beside
+/// A graph and its weights.
+pub type Net<'a> = (&'a Graph, &'a Weights);
+
+/// Writes a bundle of `net`, and of `int8`, the same in integers, if there is one, to `dir` and loads it back; `manifest.sha256`
+/// is filled in. It is put together in a folder beside
 /// `dir`, so that a bundle that is there is replaced only by a complete one.
 ///
 /// # Errors
@@ -82,8 +96,8 @@ pub fn write(
     dir: &Path,
     manifest: Manifest,
     labels: &[String],
-    graph: &Graph,
-    weights: &Weights,
+    net: Net<'_>,
+    int8: Option<Net<'_>>,
     golden: &Golden,
 ) -> Result<Bundle> {
     let failed = |why: std::io::Error| Error::new(ErrorKind::Output, format_args!("{}: {why}", dir.display()));
@@ -105,7 +119,7 @@ pub fn write(
     let _ = fs::remove_dir_all(&old);
     let written = fs::create_dir(&temporary)
         .map_err(failed)
-        .and_then(|()| fill(&temporary, manifest, labels, graph, weights, golden))
+        .and_then(|()| fill(&temporary, manifest, labels, net, int8, golden))
         .and_then(|bundle| swap(&temporary, &target, &old).map(|()| bundle).map_err(failed));
     written.map(|bundle| Bundle { dir: dir.to_owned(), ..bundle }).map_err(|error| {
         let _ = fs::remove_dir_all(&temporary);
@@ -122,7 +136,7 @@ fn refuse_foreign(dir: &Path) -> Result<()> {
     }
     for entry in fs::read_dir(dir).map_err(|why| failed(&why))? {
         let name = entry.map_err(|why| failed(&why))?.file_name();
-        if ![MANIFEST, LABELS, MODEL, GOLDEN].iter().any(|known| name == *known) {
+        if ![MANIFEST, LABELS, MODEL, INT8, GOLDEN].iter().any(|known| name == *known) {
             let name = name.display();
             return Err(failed(&format_args!("'{name}' is no part of a bundle: move it away or name another folder")));
         }
@@ -134,16 +148,19 @@ fn fill(
     dir: &Path,
     mut manifest: Manifest,
     labels: &[String],
-    graph: &Graph,
-    weights: &Weights,
+    net: Net<'_>,
+    int8: Option<Net<'_>>,
     golden: &Golden,
 ) -> Result<Bundle> {
     let text = labels.iter().map(|label| format!("{label}\n")).collect::<String>();
     replace_file(&dir.join(LABELS), text.as_bytes())?;
-    onnx::write(graph, weights, &dir.join(MODEL))?;
+    let nets = [Some((MODEL, net)), int8.map(|net| (INT8, net))];
+    for (file, (graph, weights)) in nets.into_iter().flatten() {
+        onnx::write(graph, weights, &dir.join(file))?;
+    }
     golden.write(&dir.join(GOLDEN))?;
     manifest.sha256 = BTreeMap::new();
-    for file in [LABELS, MODEL, GOLDEN] {
+    for file in [LABELS, MODEL, GOLDEN].into_iter().chain(int8.map(|_| INT8)) {
         manifest.sha256.insert(file.into(), sha256(&read_file(&dir.join(file))?));
     }
     replace_file(&dir.join(MANIFEST), manifest.to_toml()?.as_bytes())?;

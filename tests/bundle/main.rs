@@ -44,7 +44,7 @@ impl Parts {
     }
 
     fn write(&self, dir: &Path) -> Result<Bundle, Error> {
-        bundle::write(dir, self.manifest.clone(), &self.labels, &self.graph, &self.weights, &self.golden)
+        bundle::write(dir, self.manifest.clone(), &self.labels, (&self.graph, &self.weights), None, &self.golden)
     }
 }
 
@@ -59,6 +59,7 @@ fn manifest(colour: Colour, [frames, height, width]: [usize; 3], classes: usize)
         output: Output { activation: Activation::Softmax, classes },
         run: Run { mode: Mode::Window, hop: 2 },
         decision: Default::default(),
+        quantisation: None,
         sided: vec![],
         provenance: Provenance { licence: "MIT".into(), data: "noise".into(), recipe: "none".into() },
         measured: vec![],

@@ -57,6 +57,7 @@ pub fn tiny(dir: &Path) -> Bundle {
         output: Output { activation: Activation::Softmax, classes: LABELS.len() },
         run: Run { mode: Mode::Window, hop: 1 },
         decision: settings,
+        quantisation: None,
         sided: vec![],
         provenance: Provenance { licence: "MIT".into(), data: "random".into(), recipe: "tests/common".into() },
         measured: vec![],
@@ -67,5 +68,5 @@ pub fn tiny(dir: &Path) -> Bundle {
     let logit = |k: usize| offset[[k]] + (0..6).map(|c| head[[k, c]] * bias[[c]].max(0.0)).sum::<f32>();
     let golden = Golden { clip: Array5::zeros([1, 3, 4, 16, 16]), logits_f32: (0..LABELS.len()).map(logit).collect() };
     let labels = LABELS.map(String::from);
-    bundle::write(dir, manifest, &labels, &graph, &weights, &golden).unwrap()
+    bundle::write(dir, manifest, &labels, (&graph, &weights), None, &golden).unwrap()
 }

@@ -51,6 +51,7 @@ pub fn write(dir: &Path) {
         output: Output { activation: Activation::Softmax, classes: LEVELS.len() },
         run: Run { mode: Mode::Window, hop: 1 },
         decision: Settings { smoothing_s: 0.0, min_duration_s: 0.0, merge_gap_s: 0.0, ..Settings::default() },
+        quantisation: None,
         sided: vec![],
         provenance: Provenance { licence: "MIT".into(), data: "none".into(), recipe: "tests/device".into() },
         measured: vec![],
@@ -58,5 +59,5 @@ pub fn write(dir: &Path) {
     };
     let labels: Vec<String> = LEVELS.iter().map(|(label, _)| (*label).into()).collect();
     let golden = Golden { clip: Array5::zeros([1, 1, FRAMES, SIDE, SIDE]), logits_f32: offsets };
-    bundle::write(dir, manifest, &labels, &graph, &weights, &golden).unwrap();
+    bundle::write(dir, manifest, &labels, (&graph, &weights), None, &golden).unwrap();
 }

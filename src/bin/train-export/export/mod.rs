@@ -1,5 +1,6 @@
 //! Export: a trained net becomes a bundle, and only if the engine computes the same logits as the trainer.
 
+mod int8;
 mod model;
 
 use std::path::{Path, PathBuf};
@@ -11,9 +12,13 @@ use kinora::model::{Bundle, Golden, bundle};
 use kinora::{Error, ErrorKind, decision, engine};
 use tch::Device;
 
-use self::model::{Model, noise};
+use self::model::noise;
+use crate::data::DataArgs;
 use crate::interpreter::{Net, Pass, to_array};
 use crate::options::ModelArgs;
+use crate::quantize::Quantized;
+
+pub use self::model::Model;
 
 /// How far the engine's logits may be from the trainer's, relative to the largest.
 const TOLERANCE: f32 = 1e-4;
@@ -34,6 +39,17 @@ pub struct ExportArgs {
     pub classes: i64,
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Write model.int8.onnx as well: 8-bit integers, calibrated with clips of --data
+    #[arg(long)]
+    pub int8: bool,
+    /// With --int8: training clips whose values say what 8 bits are to span
+    #[arg(long, value_name = "N", requires = "int8", default_value_t = 128, value_parser = count)]
+    pub calibration_clips: usize,
+    /// With --int8: validation clips by which the best span is chosen
+    #[arg(long, value_name = "N", requires = "int8", default_value_t = 256, value_parser = count)]
+    pub validation_clips: usize,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Folder of the bundle
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -54,6 +70,10 @@ pub struct ExportArgs {
     pub hop: usize,
 }
 
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=100_000).contains(n)).ok_or_else(|| "1 to 100000 wanted".into())
+}
+
 /// Writes the bundle that `args` name and returns it.
 ///
 /// # Errors
@@ -71,15 +91,23 @@ pub fn command(args: &ExportArgs) -> Result<Bundle> {
     let mut net = Net::new(model.graph()?, Device::Cpu, 0)?;
     net.set(&model.weights)?;
     let golden = (0..CLIPS).map(|number| reference(&net, number)).collect::<Result<Vec<_>>>()?;
-    let manifest = manifest(args, &model)?;
-    let parts = Parts { manifest, model: &model, graph: net.graph(), golden: &golden };
-    parts.write(&args.out)
+    let mut manifest = manifest(args, &model)?;
+    let mut int8 = None;
+    if args.int8 {
+        let (quantized, says) = int8::quantized(args, &model, net.graph())?;
+        (int8, manifest.quantisation) = (Some(quantized), Some(says));
+    }
+    let parts = Parts { manifest, model: &model, graph: net.graph(), int8: int8.as_ref(), golden: &golden };
+    let bundle = parts.write(&args.out)?;
+    int8::sizes(&bundle);
+    Ok(bundle)
 }
 
 struct Parts<'a> {
     manifest: Manifest,
     model: &'a Model,
     graph: &'a Graph,
+    int8: Option<&'a Quantized>,
     /// The first goes into the bundle.
     golden: &'a [Golden],
 }
@@ -88,9 +116,10 @@ impl Parts<'_> {
     /// Writes the bundle beside `dir` first, and to `dir` only when the engine agrees.
     fn write(&self, dir: &Path) -> Result<Bundle> {
         let first = self.golden.first().context("no golden clip")?;
-        let model = self.model;
-        let write =
-            |dir: &Path| bundle::write(dir, self.manifest.clone(), &model.labels, self.graph, &model.weights, first);
+        let (model, manifest) = (self.model, &self.manifest);
+        let int8 = self.int8.map(|net| (&net.graph, &net.weights));
+        let net = (self.graph, &model.weights);
+        let write = |dir: &Path| bundle::write(dir, manifest.clone(), &model.labels, net, int8, first);
         let mut name = dir.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.check", std::process::id()));
         let draft = dir.with_file_name(name);
@@ -162,6 +191,7 @@ fn manifest(args: &ExportArgs, model: &Model) -> Result<Manifest> {
         output: Output { activation: Activation::Softmax, classes: model.labels.len() },
         run: Run { mode: Mode::Window, hop: args.hop },
         decision: decision::Settings { lag_s: args.lag, ..decision::Settings::default() },
+        quantisation: None,
         sided: crate::data::sided(&model.labels),
         provenance: Provenance {
             licence: args.licence.clone(),
@@ -254,7 +284,7 @@ mod tests {
         golden[1].logits_f32[0] *= 1.01;
         golden[1].logits_f32[1] *= 1.01;
         let manifest = manifest(&args, &model).unwrap();
-        let parts = Parts { manifest, model: &model, graph: net.graph(), golden: &golden };
+        let parts = Parts { manifest, model: &model, graph: net.graph(), int8: None, golden: &golden };
         let error = parts.write(&out).unwrap_err().downcast::<Error>().unwrap();
         assert_eq!(error.kind(), ErrorKind::Engine);
         assert!(error.to_string().contains("clip 1"), "{error}");
