@@ -12,7 +12,7 @@ use tract_onnx::prelude::{
 };
 
 use super::{Engine, Session};
-use crate::model::onnx_check::check_signature;
+use crate::model::onnx::check::check_signature;
 use crate::model::{Bundle, onnx};
 use crate::{Error, ErrorKind, Result};
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::graph::{Graph, Weights};
-use super::{Golden, Manifest, onnx, onnx_check, read_file, replace_file};
+use super::onnx::check::check_signature;
+use super::{Golden, Manifest, onnx, read_file, replace_file};
 use crate::{Error, ErrorKind, Result};
 
 const MANIFEST: &str = "manifest.toml";
@@ -52,9 +53,9 @@ impl Bundle {
         let bundle = Self { dir: dir.to_owned(), manifest, labels };
         let within = |file: &str, error: Error| error.within(dir.join(file).display());
         let (clip, classes) = (bundle.manifest.input.clip_shape(), bundle.labels.len());
-        onnx_check::check_signature(&onnx::read(&bundle.onnx())?, clip, classes).map_err(|e| within(MODEL, e))?;
+        check_signature(&onnx::read(&bundle.onnx())?, clip, classes).map_err(|e| within(MODEL, e))?;
         if let Some(path) = bundle.onnx_int8() {
-            onnx_check::check_signature(&onnx::read(&path)?, clip, classes).map_err(|e| within(INT8, e))?;
+            check_signature(&onnx::read(&path)?, clip, classes).map_err(|e| within(INT8, e))?;
         }
         bundle.golden()?;
         Ok(bundle)

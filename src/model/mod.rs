@@ -5,7 +5,7 @@ pub mod golden;
 pub mod graph;
 pub mod manifest;
 pub mod onnx;
-pub(crate) mod onnx_check;
+pub mod reference;
 
 pub use bundle::Bundle;
 pub use golden::Golden;

@@ -26,7 +26,7 @@ pub const INPUT: &str = "clip";
 pub const OUTPUT: &str = "logits";
 
 /// A value of a [`Graph`]: what the node of that index computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(usize);
 
 impl Value {
@@ -134,6 +134,11 @@ impl Graph {
         }
         self.nodes.push(node);
         Ok(Value(self.nodes.len() - 1))
+    }
+
+    /// Whether a node has that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
     }
 
     /// All nodes, each after those it reads.

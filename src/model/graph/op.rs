@@ -260,7 +260,7 @@ pub enum Coordinates {
     PytorchHalfPixel,
     /// As half pixel, shifted so that the centre stays: plus `n / 2 * (1 - m / (scale n))`.
     HalfPixelSymmetric,
-    /// `o (n - 1) / (m - 1)`, 0 if `m` is 1.
+    /// `o (n - 1) / (scale n - 1)`, 0 if `m` is 1.
     AlignCorners,
     /// `o / scale`.
     Asymmetric,

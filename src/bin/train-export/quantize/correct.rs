@@ -26,8 +26,8 @@ pub fn correct_biases(float: &Net, quantized: &mut Net, weights: &mut Weights, c
         })
     })?;
     let graph = quantized.graph();
-    let scale_in = |node: &Node| match &graph.node(node.inputs[0]).op {
-        Op::Dequantize(q) => Some(q.scale[0]),
+    let scale_in = |node: &Node| match node.inputs.first().map(|input| &graph.node(*input).op) {
+        Some(Op::Dequantize(q)) => Some(q.scale[0]),
         _ => None,
     };
     let _ = tch::no_grad(|| {

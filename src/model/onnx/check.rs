@@ -8,7 +8,7 @@ use tract_onnx::pb::{
     tensor_proto::DataType, tensor_shape_proto::dimension, type_proto,
 };
 
-use super::onnx::{INPUT, OUTPUT};
+use super::{INPUT, OUTPUT};
 use crate::{Error, ErrorKind, Result};
 
 /// The largest kernel, stride, padding or dilation along one axis.
@@ -155,7 +155,7 @@ mod tests {
         graph.push("head", Op::dense(4), &[x]).unwrap();
         let parameters = graph.parameters();
         let weights: Weights = parameters.iter().map(|p| (p.name.clone(), ArrayD::ones(IxDyn(&p.shape)))).collect();
-        onnx::decode(&onnx::encode(&graph, &weights).unwrap()).unwrap()
+        onnx::decode(&onnx::to_bytes(&graph, &weights).unwrap()).unwrap()
     }
 
     fn tensor(model: &mut ModelProto) -> &mut TensorProto {
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn values_are_made_once_and_before_they_are_read() {
         let cases: [Case; 3] = [
-            (|m| graph(m).node.swap(0, 1), "node 'mean.pool': its input 'pool'"),
+            (|m| graph(m).node.swap(0, 1), "node 'mean': its input 'pool'"),
             (|m| graph(m).node[1].output[0] = "pool".into(), "'pool' is made twice"),
             (|m| graph(m).output[0].name = "scores".into(), "output 'scores'"),
         ];
