@@ -29,13 +29,16 @@ const CLIPS: u32 = 4;
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExportArgs {
     /// A run's folder (its best state is taken) or a checkpoint
-    #[arg(long, value_name = "RUN|FILE", required_unless_present = "untrained", conflicts_with_all = ["untrained", "classes", "ModelArgs"])]
+    #[arg(long, value_name = "RUN|FILE", group = "source", conflicts_with = "ModelArgs", required_unless_present_any = ["bundle", "untrained"])]
     pub checkpoint: Option<PathBuf>,
+    /// Instead of a checkpoint: a bundle that is written again, with what other flags change
+    #[arg(long, value_name = "DIR", group = "source", conflicts_with = "ModelArgs")]
+    pub bundle: Option<PathBuf>,
     /// Instead of a checkpoint: random weights of this seed for --arch, to measure speed with
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", group = "source")]
     pub untrained: Option<u64>,
     /// With --untrained: number of classes
-    #[arg(long, value_name = "K", default_value_t = 17, value_parser = 1..=100_000)]
+    #[arg(long, value_name = "K", default_value_t = 17, value_parser = 1..=100_000, conflicts_with_all = ["checkpoint", "bundle"])]
     pub classes: i64,
     #[command(flatten)]
     pub model: ModelArgs,
@@ -59,15 +62,16 @@ pub struct ExportArgs {
     /// Added to what the manifest says of the training data
     #[arg(long)]
     pub note: Option<String>,
-    /// SPDX expression of the licence of the weights
-    #[arg(long, default_value = "MIT OR Apache-2.0")]
-    pub licence: String,
-    /// Seconds by which a window's answer is behind what happens; reported starts and ends are put back by it
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.4)]
-    pub lag: f32,
-    /// Sampled frames from one decision to the next
-    #[arg(long, default_value_t = 2)]
-    pub hop: usize,
+    /// SPDX expression of the licence of the weights; else the bundle's, or `MIT OR Apache-2.0`
+    #[arg(long)]
+    pub licence: Option<String>,
+    /// Seconds by which a window's answer is behind what happens, by which reported starts and ends are put back; else the
+    /// bundle's, or 0.4
+    #[arg(long, value_name = "SECONDS")]
+    pub lag: Option<f32>,
+    /// Sampled frames from one decision to the next; else the bundle's, or 2
+    #[arg(long)]
+    pub hop: Option<usize>,
 }
 
 fn count(text: &str) -> Result<usize, String> {
@@ -80,13 +84,14 @@ fn count(text: &str) -> Result<usize, String> {
 /// `Model` when the checkpoint is broken, `Engine` when the engine computes something else, `Output` when the bundle
 /// cannot be written. A bundle that is there already stays as it is then.
 pub fn command(args: &ExportArgs) -> Result<Bundle> {
-    let model = match (args.untrained, &args.checkpoint) {
-        (Some(seed), _) => {
+    let model = match (&args.checkpoint, &args.bundle, args.untrained) {
+        (Some(checkpoint), ..) => Model::trained(checkpoint)?,
+        (_, Some(bundle), _) => Model::exported(bundle)?,
+        (.., Some(seed)) => {
             let architecture = args.model.architecture()?;
             Model::untrained(architecture, args.model.input()?, args.classes as usize, seed)?
         }
-        (None, Some(checkpoint)) => Model::trained(checkpoint)?,
-        (None, None) => return Err(Error::new(ErrorKind::Usage, "--checkpoint or --untrained wanted").into()),
+        _ => return Err(Error::new(ErrorKind::Usage, "--checkpoint, --bundle or --untrained wanted").into()),
     };
     let mut net = Net::new(model.graph()?, Device::Cpu, 0)?;
     net.set(&model.weights)?;
@@ -176,31 +181,40 @@ fn deviation(got: &[f32], wanted: &[f32]) -> f32 {
 }
 
 fn manifest(args: &ExportArgs, model: &Model) -> Result<Manifest> {
-    if args.hop == 0 {
+    if args.hop == Some(0) {
         return Err(Error::new(ErrorKind::Usage, "--hop 0: at least 1 wanted").into());
     }
     let folder = || args.out.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = args.name.clone().or_else(folder);
     let name = name.ok_or_else(|| Error::new(ErrorKind::Usage, "--out: a folder with a name wanted, or --name"))?;
     let note = args.note.as_ref().map_or(String::new(), |note| format!("; {note}"));
-    Ok(Manifest {
+    let fresh = || Manifest {
         format: FORMAT,
-        name,
+        name: name.clone(),
         architecture: model.architecture.clone(),
         input: model.input.clone(),
         output: Output { activation: Activation::Softmax, classes: model.labels.len() },
-        run: Run { mode: Mode::Window, hop: args.hop },
-        decision: decision::Settings { lag_s: args.lag, ..decision::Settings::default() },
+        run: Run { mode: Mode::Window, hop: 2 },
+        decision: decision::Settings { lag_s: 0.4, ..decision::Settings::default() },
         quantisation: None,
         sided: crate::data::sided(&model.labels),
         provenance: Provenance {
-            licence: args.licence.clone(),
-            data: format!("{}{note}", model.data),
+            licence: "MIT OR Apache-2.0".into(),
+            data: model.data.clone(),
             recipe: model.recipe.clone(),
         },
         measured: vec![],
         sha256: Default::default(),
-    })
+    };
+    let mut manifest = model.manifest.clone().unwrap_or_else(fresh);
+    (manifest.name, manifest.quantisation) = (name, None);
+    manifest.run.hop = args.hop.unwrap_or(manifest.run.hop);
+    manifest.decision.lag_s = args.lag.unwrap_or(manifest.decision.lag_s);
+    manifest.provenance.data += &note;
+    if let Some(licence) = &args.licence {
+        manifest.provenance.licence = licence.clone();
+    }
+    Ok(manifest)
 }
 
 #[cfg(test)]
@@ -311,6 +325,28 @@ mod tests {
         }
     }
 
+    /// What was tuned and measured stays, and the model comes out of the bundle as it went in.
+    #[test]
+    fn a_bundle_is_quantised_and_keeps_what_is_known_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+        let line = "--untrained 3 --arch r2plus1d-edge(width=2) --classes 3 --frames 4 --size 16 --colour gray --int8";
+        let fresh = command(&parse(&format!("{line} --hop 5 --lag 0.25"), &first).unwrap()).unwrap();
+        let quantisation = fresh.manifest.quantisation.clone().unwrap();
+        assert!(quantisation.calibration.contains("4 clips of noise"), "{quantisation:?}");
+        let graph = onnx::read_graph(&fresh.onnx_int8().unwrap()).unwrap().0;
+        assert!(graph.nodes().iter().any(|node| matches!(node.op, kinora::model::graph::Op::Quantize(_))));
+        let from = |flags: &str| parse(&format!("--bundle {} {flags}", first.display()), &second).unwrap();
+        let again = command(&from("--note more")).unwrap();
+        assert!(again.onnx_int8().is_none() && again.manifest.quantisation.is_none());
+        assert_eq!((again.manifest.run.hop, again.manifest.decision.lag_s), (5, 0.25));
+        assert!(again.manifest.provenance.data.ends_with("; more"));
+        assert_eq!(again.manifest.sha256["model.onnx"], fresh.manifest.sha256["model.onnx"]);
+        // Its labels mean nothing, so no data fit.
+        let error = command(&from("--int8")).unwrap_err().to_string();
+        assert!(error.contains("--data: its label") && error.contains("none of the model's"), "{error}");
+    }
+
     #[test]
     fn flags_that_contradict_one_another_are_refused() {
         let refused = |line: &str| parse(line, Path::new("x")).unwrap_err().to_string();
@@ -318,6 +354,8 @@ mod tests {
         assert!(refused("--checkpoint a --untrained 1").contains("cannot be used with"));
         assert!(refused("--checkpoint a --arch r3d-18").contains("cannot be used with"));
         assert!(refused("--checkpoint a --classes 3").contains("cannot be used with"));
+        assert!(refused("--bundle a --size 64").contains("cannot be used with"));
+        assert!(refused("--untrained 1 --calibration-clips 5").contains("--int8"));
         assert!(refused("--untrained 1 --classes 0").contains("0 is not in 1..=100000"));
     }
 

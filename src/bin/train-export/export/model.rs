@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use kinora::model::graph::{Graph, Weights};
 use kinora::model::manifest::Input;
+use kinora::model::{Bundle, Manifest, onnx};
 use tch::{Device, Tensor};
 
 use crate::arch::Architecture;
@@ -26,6 +27,8 @@ pub struct Model {
     pub data: String,
     /// The command that made it.
     pub recipe: String,
+    /// The manifest of the bundle it comes from, if it comes from one.
+    pub manifest: Option<Manifest>,
 }
 
 impl Model {
@@ -45,7 +48,30 @@ impl Model {
             weights,
             data,
             recipe: info.recipe,
+            manifest: None,
         })
+    }
+
+    /// The model of a bundle.
+    ///
+    /// # Errors
+    /// `Model`, naming the file and the reason.
+    pub fn exported(dir: &Path) -> Result<Self> {
+        let bundle = Bundle::load(dir)?;
+        let weights = onnx::read_weights(&bundle.onnx())?;
+        let manifest = bundle.manifest;
+        let model = Self {
+            architecture: manifest.architecture.clone(),
+            input: manifest.input.clone(),
+            labels: bundle.labels,
+            weights,
+            data: manifest.provenance.data.clone(),
+            recipe: manifest.provenance.recipe.clone(),
+            manifest: Some(manifest),
+        };
+        let place = format!("{}: this program's '{}' has other parameters", dir.display(), model.architecture);
+        model.graph()?.check(&model.weights).map_err(|error| error.within(place))?;
+        Ok(model)
     }
 
     /// Random weights that `seed` decides, for `classes` classes without a meaning: convolutions as before training, and
@@ -65,6 +91,7 @@ impl Model {
             weights: net.weights()?,
             data: format!("none: UNTRAINED, random weights of seed {seed} to measure speed with, not for use"),
             recipe: crate::recipe(),
+            manifest: None,
         })
     }
 
