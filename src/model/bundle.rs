@@ -1,5 +1,5 @@
-//! A model bundle: a folder with `manifest.toml`, `labels.txt`, `model.onnx` and `golden.safetensors`. Blocks on the
-//! file system.
+//! A model bundle: a folder with `manifest.toml`, `labels.txt`, `model.onnx`, `golden.safetensors` and perhaps
+//! `model.int8.onnx`. Blocks on the file system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,6 +15,7 @@ use crate::{Error, ErrorKind, Result};
 const MANIFEST: &str = "manifest.toml";
 const LABELS: &str = "labels.txt";
 const MODEL: &str = "model.onnx";
+/// Only in bundles that have been quantised.
 const MODEL_INT8: &str = "model.int8.onnx";
 const GOLDEN: &str = "golden.safetensors";
 
@@ -54,7 +55,7 @@ impl Bundle {
         let (clip, classes) = (bundle.manifest.input.clip_shape(), bundle.labels.len());
         check_signature(&onnx::read(&bundle.onnx())?, clip, classes).map_err(|e| within(MODEL, e))?;
         let golden = bundle.golden()?;
-        if let Some(path) = bundle.int8() {
+        if let Some(path) = bundle.onnx_int8() {
             check_signature(&onnx::read(&path)?, clip, classes).map_err(|e| within(MODEL_INT8, e))?;
             let listed = bundle.manifest.sha256.contains_key(MODEL_INT8);
             if !listed || golden.logits_int8.is_none() {
@@ -72,7 +73,7 @@ impl Bundle {
     }
 
     /// The quantised model, if the bundle has one.
-    pub fn int8(&self) -> Option<PathBuf> {
+    pub fn onnx_int8(&self) -> Option<PathBuf> {
         Some(self.dir.join(MODEL_INT8)).filter(|path| path.is_file())
     }
 

@@ -31,6 +31,9 @@ pub struct Manifest {
     /// Pairs of labels that a mirrored picture exchanges, such as `["swipe_left", "swipe_right"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sided: Vec<[String; 2]>,
+    /// How the model was brought to 8-bit integers; only with `model.int8.onnx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<Quantisation>,
     /// How the weights came about, and under which terms they may be used.
     pub provenance: Provenance,
     /// Measured figures, each with what it was measured on.
@@ -171,6 +174,16 @@ pub struct Provenance {
     pub data: String,
     /// The command that trained them.
     pub recipe: String,
+}
+
+/// How a model was brought to 8-bit integers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantisation {
+    /// How the span of each activation was chosen.
+    pub ranges: String,
+    /// The clips whose values the spans are taken from.
+    pub calibration: String,
 }
 
 /// A figure and what it was measured on.

@@ -236,6 +236,7 @@ mod tests {
             output: Output { activation: Activation::Softmax, classes: 2 },
             run: Run { mode: Mode::Window, hop: 1 },
             decision: Settings { smoothing_s: 0.0, min_duration_s: 0.0, merge_gap_s: 0.0, ..Settings::default() },
+            quantisation: None,
             sided: vec![],
             provenance: Provenance { licence: String::new(), data: String::new(), recipe: String::new() },
             measured: vec![],

@@ -61,6 +61,7 @@ fn manifest(colour: Colour, [frames, height, width]: [usize; 3], classes: usize)
         output: Output { activation: Activation::Softmax, classes },
         run: Run { mode: Mode::Window, hop: 2 },
         decision: Default::default(),
+        quantisation: None,
         sided: vec![],
         provenance: Provenance { licence: "MIT".into(), data: "noise".into(), recipe: "none".into() },
         measured: vec![],

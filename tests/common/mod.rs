@@ -57,6 +57,7 @@ pub fn tiny(dir: &Path) -> Bundle {
         output: Output { activation: Activation::Softmax, classes: LABELS.len() },
         run: Run { mode: Mode::Window, hop: 1 },
         decision: settings,
+        quantisation: None,
         sided: vec![],
         provenance: Provenance { licence: "MIT".into(), data: "random".into(), recipe: "tests/common".into() },
         measured: vec![],

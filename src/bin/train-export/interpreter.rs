@@ -5,14 +5,19 @@
 //! no copies, and the library's 2-D kernels are several times as fast as its 3-D ones.
 //!
 //! Graphs have a batch axis of 1; the net runs any N. Operations that no architecture has yet are refused when the net is
-//! made.
+//! made. Quantised values are computed in floats: integers as such, and what is computed between dequantised values in f32,
+//! so that results are those of integer arithmetic but for ties in rounding.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use kinora::model::graph::{Binary, Conv, Element, Graph, Node, Op, PoolFunction, Role, Unary, Value, Weights};
+use kinora::model::graph::{
+    Binary, Conv, Element, Graph, Node, Op, PoolFunction, Quantization, Role, Unary, Value, Weights,
+};
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
+
+use crate::random;
 
 /// Share of a batch in the running statistics of a normalisation.
 const MOMENTUM: f64 = 0.1;
@@ -33,9 +38,14 @@ pub enum Precision {
 pub enum Pass {
     /// Normalise by the batch, update the running statistics.
     Train(Precision),
+    /// Normalise by the batch, whose statistics become the running ones, all in f32.
+    Settle,
     /// Normalise by the running statistics, all in f32.
     Evaluate,
 }
+
+/// Is shown the values of a pass.
+pub type Look<'a> = dyn FnMut(&Node, &Tensor) -> Result<()> + 'a;
 
 /// A graph with its parameters as tensors.
 pub struct Net {
@@ -51,13 +61,13 @@ impl Net {
     ///
     /// # Errors
     /// When an operation is not trained, naming its node, or a tensor cannot be made.
-    pub fn new(graph: Graph, device: Device, seed: i64) -> Result<Self> {
+    pub fn new(graph: Graph, device: Device, seed: u64) -> Result<Self> {
         for node in graph.nodes() {
-            let why = || format!("node '{}': operation '{}' is not trained with these settings", node.name, node.op);
+            let why = || format!("node '{}': operation '{}' is not computed with these settings", node.name, node.op);
             ensure!(trains(&graph, node), why());
         }
         ensure!(graph.inputs().count() == 1 && graph.outputs().len() == 1, "one input and one output wanted");
-        tch::manual_seed(seed);
+        let mut random = fastrand::Rng::with_seed(seed);
         let mut tensors = BTreeMap::new();
         for parameter in graph.parameters() {
             let shape: Vec<i64> = parameter.shape.iter().map(|&n| n as i64).collect();
@@ -65,15 +75,13 @@ impl Net {
             let tensor = match parameter.role {
                 Role::Weight if shape.len() == 5 => {
                     let fan_out = (shape[0] * shape[2..].iter().product::<i64>()) as f64;
-                    Tensor::f_randn(&shape, options)? * (2.0 / fan_out).sqrt()
+                    random::normal(&mut random, &shape)? * (2.0 / fan_out).sqrt()
                 }
-                Role::Weight | Role::Step | Role::Constant => {
-                    (Tensor::f_rand(&shape, options)? * 2.0 - 1.0) / (shape[1] as f64).sqrt()
-                }
-                Role::Scale | Role::RunningVariance => Tensor::f_ones(&shape, options)?,
+                Role::Weight => random::uniform(&mut random, &shape)? / (shape[1] as f64).sqrt(),
+                Role::Scale | Role::RunningVariance | Role::Step | Role::Constant => Tensor::f_ones(&shape, options)?,
                 Role::Bias | Role::RunningMean => Tensor::f_zeros(&shape, options)?,
             };
-            let trained = !matches!(parameter.role, Role::RunningMean | Role::RunningVariance);
+            let trained = matches!(parameter.role, Role::Weight | Role::Bias | Role::Scale);
             let tensor = tensor.f_to_device(device)?.f_set_requires_grad(trained)?;
             tensors.insert(parameter.name, tensor);
         }
@@ -133,20 +141,31 @@ impl Net {
     /// # Errors
     /// When the shape is wrong or the device fails, naming the node.
     pub fn forward(&self, clips: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.forward_with(clips, pass, &mut |_, _| Ok(()))
+    }
+
+    /// As [`Net::forward`], and every value is shown to `look` with its node as soon as it is computed, before anything
+    /// reads it. Values over time and place are `[N, C, T, H * W]` with the channels innermost in memory.
+    ///
+    /// # Errors
+    /// As [`Net::forward`]; those of `look`.
+    pub fn forward_with(&self, clips: &Tensor, pass: Pass, look: &mut Look<'_>) -> Result<Tensor> {
         let size = clips.size();
         let fits =
             size.len() == 5 && size[1..].iter().zip(&self.graph.input_shape()[1..]).all(|(&a, &b)| a == b as i64);
         ensure!(fits, "clips of shape {size:?} given, {:?} with any N wanted", self.graph.input_shape());
         let kind = match pass {
             Pass::Train(Precision::Bf16) => Kind::BFloat16,
-            Pass::Train(Precision::F32) | Pass::Evaluate => Kind::Float,
+            Pass::Train(Precision::F32) | Pass::Settle | Pass::Evaluate => Kind::Float,
         };
         let x = clips.f_to_device(self.device)?.f_to_kind(kind)?.f_flatten(3, 4)?;
         let x = x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
+        look(&self.graph.nodes()[0], &x)?;
         let mut values: Vec<Option<Tensor>> = vec![Some(x)];
         let mut left = self.readers.clone();
         for node in &self.graph.nodes()[1..] {
             let result = self.run(node, &values, &left, pass).with_context(|| format!("node '{}'", node.name))?;
+            look(node, &result)?;
             values.push(Some(result));
             for input in &node.inputs {
                 left[input.index()] -= 1;
@@ -185,7 +204,9 @@ impl Net {
                 let bias = if dense.bias { Some(self.tensor(node, "bias")?) } else { None };
                 x.f_linear(self.tensor(node, "weight")?, bias)?
             }
-            other => anyhow::bail!("operation '{other}' is not trained"),
+            Op::Quantize(q) => quantize(&x, q)?,
+            Op::Dequantize(q) => x.f_sub_scalar(i64::from(q.zero_point[0]))?.f_mul_scalar(f64::from(q.scale[0]))?,
+            other => anyhow::bail!("operation '{other}' is not computed"),
         })
     }
 
@@ -218,8 +239,8 @@ impl Net {
             Some(self.tensor(node, "bias")?),
             Some(self.tensor(node, "running_mean")?),
             Some(self.tensor(node, "running_var")?),
-            matches!(pass, Pass::Train(_)),
-            MOMENTUM,
+            pass != Pass::Evaluate,
+            if pass == Pass::Settle { 1.0 } else { MOMENTUM },
             f64::from(eps),
             true,
         )?)
@@ -233,7 +254,7 @@ fn trains(graph: &Graph, node: &Node) -> bool {
     };
     match &node.op {
         Op::Input => node.element == Element::F32 && matches!(node.shape[..], [1, _, _, _, _]),
-        Op::Conv(conv) => conv.kernel.len() == 3 && conv.groups == 1 && plain(&[], &conv.dilation) && !conv.quantized,
+        Op::Conv(conv) => conv.kernel.len() == 3 && conv.groups == 1 && plain(&[], &conv.dilation),
         Op::BatchNorm { .. } | Op::Unary(Unary::Relu) => true,
         Op::Binary(Binary::Add) => node.inputs.iter().all(|x| graph.node(*x).shape == node.shape),
         Op::Pool(pool) => {
@@ -244,9 +265,18 @@ fn trains(graph: &Graph, node: &Node) -> bool {
                 && !pool.ceil
         }
         Op::Mean { axes, keep } => axes == &[2, 3, 4] && !keep,
-        Op::Dense(dense) => !dense.quantized,
+        Op::Dense(_) => true,
+        Op::Quantize(q) | Op::Dequantize(q) => q.scale.len() == 1,
         _ => false,
     }
+}
+
+/// The integers of `x` as floats, rounded half to even.
+fn quantize(x: &Tensor, q: &Quantization) -> Result<Tensor> {
+    let (least, most) = q.element.range();
+    let (least, most) = (i64::from(least), i64::from(most));
+    let mut rounded = x.f_div_scalar(f64::from(q.scale[0]))?.f_round_()?;
+    Ok(rounded.f_add_scalar_(i64::from(q.zero_point[0]))?.f_clamp_(least, most)?)
 }
 
 /// `[N, C, T, H * W]` as pictures `[N * T, C, H, W]`; the same memory where the channels are innermost.
@@ -303,6 +333,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::arch::Architecture;
+    use kinora::model::graph::Pool;
 
     const INPUT: [usize; 4] = [3, 6, 16, 16];
 

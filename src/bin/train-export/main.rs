@@ -12,6 +12,8 @@ mod optimizer;
 mod options;
 mod plots;
 mod progress;
+mod quantize;
+mod random;
 mod settings;
 mod training;
 

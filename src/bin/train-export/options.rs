@@ -8,7 +8,8 @@ use crate::arch::Architecture;
 /// Architecture and input of a model.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArgs {
-    /// Architecture, with options as in `r2plus1d-edge(width=16,depth=1)`
+    /// r2plus1d-edge, r2plus1d-18 or r3d-18, with options as in `r2plus1d-edge(width=16,depth=1)` or
+    /// `r2plus1d-18(causal=true,temporal_stride=false)`
     #[arg(long, default_value = "r2plus1d-edge", value_parser = |text: &str| text.parse::<Architecture>())]
     pub arch: Architecture,
     /// Channels of its first stage
@@ -23,9 +24,9 @@ pub struct ModelArgs {
     /// Frames in a clip
     #[arg(long, default_value_t = 16)]
     pub frames: usize,
-    /// Height and width of a frame in pixels
-    #[arg(long, default_value_t = 96)]
-    pub size: usize,
+    /// Height and width of a frame in pixels; else the architecture's usual: 96, or 112 for those of 18 layers
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<usize>,
     /// Frames a second: with 16 frames a clip of 8 lasts two seconds, which a gesture needs
     #[arg(long, default_value_t = 8.0)]
     pub frame_rate: f32,
@@ -61,12 +62,10 @@ impl ModelArgs {
     /// # Errors
     /// `Usage` when an option is out of range.
     pub fn architecture(&self) -> Result<Architecture> {
-        let architecture = Architecture {
-            width: self.width.unwrap_or(self.arch.width),
-            depth: self.depth.unwrap_or(self.arch.depth),
-            causal: self.arch.causal && !self.non_causal,
-        };
-        architecture.check().map(|()| architecture)
+        let options = [("width", self.width), ("depth", self.depth)];
+        let given = options.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let architecture = given.into_iter().try_fold(self.arch, |arch, (key, value)| arch.with(key, value))?;
+        if self.non_causal { architecture.with("causal", false) } else { Ok(architecture) }
     }
 
     /// What the model sees. Pictures are normalised to about unit spread; differences of frames are small, so theirs is
@@ -80,10 +79,11 @@ impl ModelArgs {
             Colour::Motion => (0.0, 0.25),
         };
         let channels = self.colour.channels();
+        let size = self.size.unwrap_or(self.arch.picture_size());
         let input = Input {
             frames: self.frames,
-            height: self.size,
-            width: self.size,
+            height: size,
+            width: size,
             colour: self.colour,
             frame_rate: self.frame_rate,
             resize: self.resize,

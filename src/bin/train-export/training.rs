@@ -81,7 +81,7 @@ impl Run {
             best: None,
         };
         let steps = settings.all_steps(dataset.len(Part::Train))?;
-        let seed = settings.seed as i64;
+        let seed = settings.seed;
         let mut net = Net::new(info.graph()?, plan.device, seed)?;
         let mut average = Net::new(info.graph()?, plan.device, seed)?;
         let mut optimizer = AdamW::new(&net, settings.weight_decay, settings.max_norm);
@@ -430,6 +430,17 @@ mod tests {
         let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, 8, 1, 0);
         let tally = evaluate(&net, loader, &Stop::default()).unwrap();
         assert!((tally.accuracy() - rows[7][6]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn every_architecture_learns() {
+        for architecture in ["r2plus1d-18(width=4)", "r3d-18(width=8,causal=true,temporal_stride=false)"] {
+            let dir = tempfile::tempdir().unwrap();
+            let plan = Plan { architecture: architecture.into(), ..plan(dir.path(), settings(60)) };
+            run(plan, Squares::shared(u64::MAX), &Stop::default()).unwrap();
+            let rows = history(dir.path());
+            assert!(rows[5][3] < 0.8 * rows[0][3], "{architecture}: training loss {} to {}", rows[0][3], rows[5][3]);
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Native {
     /// # Errors
     /// `Model` when the file is broken, `Engine` when the engine cannot run it as asked.
     pub fn open(bundle: &Bundle, options: &Options) -> Result<Self> {
-        let int8 = bundle.int8().filter(|_| options.precision != Some(Precision::F32));
+        let int8 = bundle.onnx_int8().filter(|_| options.precision != Some(Precision::F32));
         if int8.is_none() && options.precision == Some(Precision::Int8) {
             let why = format!("{}: the bundle has no int8 model: export it with --int8", bundle.dir.display());
             return Err(Error::new(ErrorKind::Engine, why));

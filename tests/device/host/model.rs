@@ -51,6 +51,7 @@ pub fn write(dir: &Path) {
         output: Output { activation: Activation::Softmax, classes: LEVELS.len() },
         run: Run { mode: Mode::Window, hop: 1 },
         decision: Settings { smoothing_s: 0.0, min_duration_s: 0.0, merge_gap_s: 0.0, ..Settings::default() },
+        quantisation: None,
         sided: vec![],
         provenance: Provenance { licence: "MIT".into(), data: "none".into(), recipe: "tests/device".into() },
         measured: vec![],

@@ -1,0 +1,235 @@
+//! Architectures: functions that build a [`Graph`]. Each is written once; the trainer interprets the graph, the
+//! exporter writes it.
+
+mod builder;
+mod edge;
+mod resnet18;
+mod table;
+
+use std::fmt;
+use std::str::FromStr;
+
+use kinora::model::graph::Graph;
+use kinora::{Error, ErrorKind, Result};
+
+pub use table::table;
+
+/// A family of architectures: what its name in `--arch` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// `r2plus1d-edge`: a small (2+1)D residual net for boards.
+    R2plus1dEdge,
+    /// `r2plus1d-18`: R(2+1)D with 18 layers (Tran et al., 2018), as torchvision has it.
+    R2plus1d18,
+    /// `r3d-18`: R3D with 18 layers (Tran et al., 2018), as torchvision has it.
+    R3d18,
+}
+
+impl Family {
+    const ALL: [Family; 3] = [Self::R2plus1dEdge, Self::R2plus1d18, Self::R3d18];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::R2plus1dEdge => "r2plus1d-edge",
+            Self::R2plus1d18 => "r2plus1d-18",
+            Self::R3d18 => "r3d-18",
+        }
+    }
+
+    /// The names of its options. Those before the bar are always written out.
+    fn options(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Self::R2plus1dEdge => (&["width", "depth"], &["causal"]),
+            Self::R2plus1d18 | Self::R3d18 => (&[], &["width", "causal", "temporal_stride"]),
+        }
+    }
+
+    /// The family with the options it was published with.
+    fn published(self) -> Architecture {
+        let eighteen = Architecture { family: self, width: 64, depth: 2, causal: false, temporal_stride: true };
+        match self {
+            Self::R2plus1dEdge => {
+                Architecture { width: 16, depth: 1, causal: true, temporal_stride: false, ..eighteen }
+            }
+            Self::R2plus1d18 | Self::R3d18 => eighteen,
+        }
+    }
+}
+
+/// An architecture and its options. Its text form, `r2plus1d-edge(width=16,depth=1)`, is what manifests and
+/// checkpoints carry and what `--arch` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Architecture {
+    /// Which family.
+    pub family: Family,
+    /// Channels of the first stage; each further stage has twice as many.
+    pub width: usize,
+    /// Residual blocks per stage.
+    pub depth: usize,
+    /// Whether temporal kernels see only the past, so that the net can be streamed.
+    pub causal: bool,
+    /// Whether stages 2 to 4 each halve the frame rate.
+    pub temporal_stride: bool,
+}
+
+impl Default for Architecture {
+    fn default() -> Self {
+        Family::R2plus1dEdge.published()
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (published, (always, if_changed)) = (self.family.published(), self.family.options());
+        let changed = if_changed.iter().filter(|key| self.get(key) != published.get(key));
+        let options: Vec<String> = always.iter().chain(changed).map(|key| format!("{key}={}", self.get(key))).collect();
+        f.write_str(self.family.name())?;
+        if options.is_empty() { Ok(()) } else { write!(f, "({})", options.join(",")) }
+    }
+}
+
+fn refuse(text: &str, why: impl fmt::Display) -> Error {
+    let known: Vec<&str> = Family::ALL.into_iter().map(Family::name).collect();
+    let message =
+        format!("architecture '{text}': {why}; known are {}, as in '{}'", known.join(", "), Architecture::default());
+    Error::new(ErrorKind::Usage, message)
+}
+
+impl FromStr for Architecture {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, options) = match text.split_once('(') {
+            Some((name, rest)) => (name, rest.strip_suffix(')').ok_or_else(|| refuse(text, "a ')' is missing"))?),
+            None => (text, ""),
+        };
+        let family = Family::ALL.into_iter().find(|family| family.name() == name.trim());
+        let mut architecture = family.ok_or_else(|| refuse(text, "there is no such architecture"))?.published();
+        for option in options.split(',').map(str::trim).filter(|option| !option.is_empty()) {
+            let (key, value) =
+                option.split_once('=').ok_or_else(|| refuse(text, format_args!("option '{option}' has no value")))?;
+            architecture.set(key.trim(), value.trim()).map_err(|why| refuse(text, why))?;
+        }
+        architecture.check()?;
+        Ok(architecture)
+    }
+}
+
+impl Architecture {
+    /// An option's value as text.
+    fn get(&self, key: &str) -> String {
+        match key {
+            "width" => self.width.to_string(),
+            "depth" => self.depth.to_string(),
+            "causal" => self.causal.to_string(),
+            _ => self.temporal_stride.to_string(),
+        }
+    }
+
+    /// Changes an option, or says why not.
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let bad = |wanted: &str| format!("option {key}={value}: {wanted} wanted");
+        let number = || value.parse().map_err(|_| bad("a number"));
+        let choice = || value.parse().map_err(|_| bad("true or false"));
+        let (always, if_changed) = self.family.options();
+        if !always.iter().chain(if_changed).any(|known| *known == key) {
+            let all = [always, if_changed].concat().join(", ");
+            return Err(format!("{} has no option '{key}', only {all}", self.family.name()));
+        }
+        match key {
+            "width" => self.width = number()?,
+            "depth" => self.depth = number()?,
+            "causal" => self.causal = choice()?,
+            _ => self.temporal_stride = choice()?,
+        }
+        Ok(())
+    }
+
+    /// This architecture with an option changed.
+    ///
+    /// # Errors
+    /// `Usage` when it has no such option or the value is out of range.
+    pub fn with(mut self, key: &str, value: impl fmt::Display) -> Result<Self> {
+        self.set(key, &value.to_string()).map_err(|why| refuse(&self.to_string(), why))?;
+        self.check().map(|()| self)
+    }
+
+    /// Height and width of the pictures it was made for.
+    pub fn picture_size(&self) -> usize {
+        match self.family {
+            Family::R2plus1dEdge => 96,
+            Family::R2plus1d18 | Family::R3d18 => 112,
+        }
+    }
+
+    /// Refuses options out of range.
+    ///
+    /// # Errors
+    /// `Usage`, naming the option.
+    fn check(&self) -> Result<()> {
+        let text = self.to_string();
+        match (self.width, self.depth) {
+            (1..=256, 1..=16) => Ok(()),
+            (1..=256, _) => Err(refuse(&text, "depth must be 1 to 16")),
+            _ => Err(refuse(&text, "width must be 1 to 256")),
+        }
+    }
+
+    /// The graph of this architecture for clips of shape `input`, `[C, T, H, W]`.
+    ///
+    /// # Errors
+    /// `Usage` when an option is out of range, `Model` when `input` is too small for it.
+    pub fn graph(&self, input: [usize; 4], classes: usize) -> Result<Graph> {
+        self.check()?;
+        match self.family {
+            Family::R2plus1dEdge => edge::graph(self, input, classes),
+            Family::R2plus1d18 | Family::R3d18 => resnet18::graph(self, input, classes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn text_form_round_trips() {
+        let texts = [
+            "r2plus1d-edge(width=16,depth=1)",
+            "r2plus1d-edge(width=24,depth=3,causal=false)",
+            "r2plus1d-18",
+            "r2plus1d-18(causal=true)",
+            "r3d-18",
+            "r3d-18(width=8,causal=true,temporal_stride=false)",
+        ];
+        for text in texts {
+            assert_eq!(text.parse::<Architecture>().unwrap().to_string(), text);
+        }
+        assert_eq!("r2plus1d-edge".parse::<Architecture>().unwrap(), Architecture::default());
+        assert_eq!(" r3d-18 ( causal = false )".parse::<Architecture>().unwrap().to_string(), "r3d-18");
+    }
+
+    #[test]
+    fn other_texts_are_refused_with_the_reason() {
+        let cases = [
+            ("resnet", "no such architecture"),
+            ("r2plus1d-edge(", "')' is missing"),
+            ("r2plus1d-edge(width)", "option 'width' has no value"),
+            ("r2plus1d-edge(width=x)", "width=x: a number wanted"),
+            ("r2plus1d-edge(size=3)", "no option 'size', only width, depth, causal"),
+            ("r2plus1d-edge(depth=0)", "depth must be 1 to 16"),
+            ("r3d-18(depth=2)", "r3d-18 has no option 'depth', only width, causal, temporal_stride"),
+            ("r3d-18(causal=yes)", "causal=yes: true or false wanted"),
+            ("r3d-18(width=257)", "width must be 1 to 256"),
+        ];
+        for (text, why) in cases {
+            let error = text.parse::<Architecture>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            let error = error.to_string();
+            assert!(error.contains(why) && error.contains("r2plus1d-18, r3d-18"), "{text}: {error}");
+        }
+        assert!(Architecture::default().with("width", 0).is_err());
+        assert_eq!(Architecture::default().with("depth", 2).unwrap().depth, 2);
+    }
+}

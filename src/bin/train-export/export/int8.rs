@@ -1,0 +1,101 @@
+//! The bundle's model in 8-bit integers: which clips it is calibrated with and judged by, and what is said of it.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use kinora::engine::{Engine, Kernels, Native};
+use kinora::model::graph::Graph;
+use kinora::model::manifest::{Mode, Quantisation};
+use kinora::model::{Bundle, Golden};
+use tch::Tensor;
+
+use super::ExportArgs;
+use super::model::{Model, noise};
+use crate::data::{self, Dataset, Loader, Part, usage};
+use crate::quantize::{Clips, Quantized, quantize};
+
+/// Clips in a batch.
+const BATCH: usize = 8;
+/// The streams of random numbers of the two sets of noise.
+const CALIBRATION_SEED: u64 = 1;
+const VALIDATION_SEED: u64 = 2;
+
+/// `model` quantised as `args` ask, and what the manifest says of it.
+///
+/// # Errors
+/// `Usage` when the data do not fit, `Model` when the net cannot be quantised.
+pub fn quantized(args: &ExportArgs, model: &Model, graph: &Graph) -> Result<(Quantized, Quantisation)> {
+    let (calibration, validation) = if args.untrained.is_some() {
+        (random(graph, CALIBRATION_SEED)?, random(graph, VALIDATION_SEED)?)
+    } else {
+        let data: Arc<dyn Dataset> = data::open(&args.data, &model.input, CALIBRATION_SEED)?.into();
+        let count = |part, wanted: usize| data.len(part).unwrap_or(wanted).min(wanted);
+        let [train, judge] = [(Part::Train, args.calibration_clips), (Part::Validation, args.validation_clips)]
+            .map(|(part, wanted)| (part, count(part, wanted)));
+        (clips(&data, train, model, graph)?, clips(&data, judge, model, graph)?)
+    };
+    let quantized = quantize(graph, &model.weights, &calibration, &validation)?;
+    report(&quantized, &calibration, &validation);
+    let says = Quantisation { ranges: quantized.method.clone(), calibration: calibration.what };
+    Ok((quantized, says))
+}
+
+/// What the engine computes of the clip of `golden` with integers: the same with all kernels.
+pub fn logits(quantized: &Quantized, golden: &Golden) -> Result<Vec<f32>> {
+    let Quantized { graph, weights, .. } = quantized;
+    let engine = Native::new(graph, weights, Mode::Window, Kernels::best(), 1)?;
+    let mut logits = vec![0.0; golden.logits_f32.len()];
+    engine.session()?.infer(golden.clip.view(), &mut logits)?;
+    Ok(logits)
+}
+
+/// `count` clips of a part of `data`.
+fn clips(data: &Arc<dyn Dataset>, (part, count): (Part, usize), model: &Model, graph: &Graph) -> Result<Clips> {
+    let place = |label: &String| {
+        let why = || {
+            usage(format_args!("--data: its label `{label}` is none of the model's: name the data it was trained on"))
+        };
+        model.labels.iter().position(|known| known == label).ok_or_else(why)
+    };
+    let places = data.labels().iter().map(place).collect::<Result<Vec<usize>, _>>()?;
+    if count == 0 {
+        let remedy =
+            if part == Part::Train { "it needs training clips" } else { "hold some out, as with --validation 0.1" };
+        return Err(usage(format_args!("--data: {} has no {} clips: {remedy}", data.describe(), part.name())).into());
+    }
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let (mut batches, mut labels) = (vec![], vec![]);
+    for batch in Loader::new(data.clone(), part, BATCH, workers, CALIBRATION_SEED).take(count.div_ceil(BATCH)) {
+        let batch = batch?;
+        let kept = batch.labels.len().min(count - labels.len());
+        let mut shape = vec![batch.labels.len() as i64];
+        shape.extend(graph.input_shape()[1..].iter().map(|&n| n as i64));
+        batches.push(Tensor::f_from_slice(&batch.clips)?.f_reshape(&shape)?.f_narrow(0, 0, kept as i64)?);
+        labels.extend(batch.labels[..kept].iter().map(|label| places[*label as usize]));
+    }
+    let what = format!("{} {} clips of {}", labels.len(), part.name(), data.describe());
+    Ok(Clips { batches, labels: Some(labels), what })
+}
+
+/// Clips of noise for a net that was never trained.
+fn random(graph: &Graph, seed: u64) -> Result<Clips> {
+    let batches = (0..4).map(|number| noise(graph, seed, number)).collect::<Result<Vec<_>>>()?;
+    Ok(Clips { what: format!("{} clips of noise", batches.len()), batches, labels: None })
+}
+
+fn report(quantized: &Quantized, calibration: &Clips, validation: &Clips) {
+    println!("int8: calibrated with {}, judged by {}", calibration.what, validation.what);
+    println!("{:<18} {}", "f32", quantized.float);
+    for (index, (method, verdict)) in quantized.verdicts.iter().enumerate() {
+        let kept = if index == quantized.kept { ", kept: nearest to f32" } else { "" };
+        println!("{method:<18} {verdict}{kept}");
+    }
+}
+
+/// Says how large the files of `bundle` are.
+pub fn sizes(bundle: &Bundle) {
+    let size = |path: std::path::PathBuf| std::fs::metadata(path).map_or(0, |found| found.len()) as f64 / 1e6;
+    if let Some(int8) = bundle.onnx_int8() {
+        println!("model.onnx {:.2} MB, model.int8.onnx {:.2} MB", size(bundle.onnx()), size(int8));
+    }
+}

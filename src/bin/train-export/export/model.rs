@@ -1,0 +1,117 @@
+//! What is exported: a trained model, or one of random weights to measure speed with.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kinora::model::graph::{Graph, Weights};
+use kinora::model::manifest::Input;
+use kinora::model::{Bundle, Manifest, onnx};
+use tch::{Device, Tensor};
+
+use crate::arch::Architecture;
+use crate::checkpoint::Checkpoint;
+use crate::interpreter::{Net, Pass};
+use crate::random;
+
+/// A model that can be exported.
+pub struct Model {
+    /// The architecture's text form.
+    pub architecture: String,
+    /// What it sees.
+    pub input: Input,
+    /// The class names.
+    pub labels: Vec<String>,
+    /// All parameters.
+    pub weights: Weights,
+    /// What it was trained on.
+    pub data: String,
+    /// The command that made it.
+    pub recipe: String,
+    /// The manifest of the bundle it comes from, if it comes from one.
+    pub manifest: Option<Manifest>,
+}
+
+impl Model {
+    /// The averaged weights of a run's folder or a checkpoint.
+    ///
+    /// # Errors
+    /// `Model`, naming the file and the reason.
+    pub fn trained(path: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::load(path)?;
+        let weights = checkpoint.average();
+        let info = checkpoint.info;
+        let data = format!("{} ({} clips seen in {} steps)", info.data, info.clips, info.step);
+        Ok(Self {
+            architecture: info.architecture,
+            input: info.input,
+            labels: info.labels,
+            weights,
+            data,
+            recipe: info.recipe,
+            manifest: None,
+        })
+    }
+
+    /// The model of a bundle.
+    ///
+    /// # Errors
+    /// `Model`, naming the file and the reason.
+    pub fn exported(dir: &Path) -> Result<Self> {
+        let bundle = Bundle::load(dir)?;
+        let weights = onnx::read_weights(&bundle.onnx())?;
+        let manifest = bundle.manifest;
+        let model = Self {
+            architecture: manifest.architecture.clone(),
+            input: manifest.input.clone(),
+            labels: bundle.labels,
+            weights,
+            data: manifest.provenance.data.clone(),
+            recipe: manifest.provenance.recipe.clone(),
+            manifest: Some(manifest),
+        };
+        let place = format!("{}: this program's '{}' has other parameters", dir.display(), model.architecture);
+        model.graph()?.check(&model.weights).map_err(|error| error.within(place))?;
+        Ok(model)
+    }
+
+    /// Random weights that `seed` decides, for `classes` classes without a meaning: convolutions as before training, and
+    /// normalisations by the statistics of clips of noise, so that activations keep the scale of trained ones.
+    ///
+    /// # Errors
+    /// `Model` when `input` is too small for the architecture; when the net fails.
+    pub fn untrained(architecture: Architecture, input: Input, classes: usize, seed: u64) -> Result<Self> {
+        let shape = [input.colour.channels(), input.frames, input.height, input.width];
+        let net = Net::new(architecture.graph(shape, classes)?, Device::Cpu, seed)?;
+        let clips: Vec<Tensor> = (0..4).map(|n| noise(net.graph(), seed, n)).collect::<Result<_>>()?;
+        let _ = tch::no_grad(|| net.forward(&Tensor::f_cat(&clips, 0)?, Pass::Settle))?;
+        Ok(Self {
+            architecture: architecture.to_string(),
+            input,
+            labels: (0..classes).map(|n| format!("class_{n}")).collect(),
+            weights: net.weights()?,
+            data: format!("none: UNTRAINED, random weights of seed {seed} to measure speed with, not for use"),
+            recipe: crate::recipe(),
+            manifest: None,
+        })
+    }
+
+    /// The graph that the weights belong to.
+    ///
+    /// # Errors
+    /// `Usage` or `Model` when the architecture or the input is not understood.
+    pub fn graph(&self) -> Result<Graph> {
+        let [_, c, t, h, w] = self.input.clip_shape();
+        Ok(self.architecture.parse::<Architecture>()?.graph([c, t, h, w], self.labels.len())?)
+    }
+}
+
+/// A clip of noise for `graph`, `[1, C, T, H, W]`, the same for the same `seed`; coarser and stronger with `number`.
+pub fn noise(graph: &Graph, seed: u64, number: u32) -> Result<Tensor> {
+    let shape: Vec<i64> = graph.input_shape().iter().map(|&n| n as i64).collect();
+    let [c, t, h, w] = *shape.last_chunk().context("a clip [C, T, H, W] wanted")?;
+    let mut random = fastrand::Rng::with_seed(crate::data::mix(&[seed, number.into()]));
+    let cell = 1 << number;
+    let coarse = [1, c, t, (h / cell).max(1), (w / cell).max(1)];
+    let noise = random::normal(&mut random, &coarse)? * (0.5 * f64::from(number + 1));
+    Ok(noise.f_upsample_nearest3d([t, h, w], None, None, None)?)
+}

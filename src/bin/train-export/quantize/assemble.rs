@@ -1,0 +1,158 @@
+//! The quantised graph: a Quantize and a Dequantize after every value that integers are to stand for, and weights that are
+//! an i8 times a scale.
+
+use std::collections::BTreeSet;
+
+use kinora::model::graph::{Binary, Conv, Dense, Graph, Node, Op, PoolFunction, Unary, Value, Weights, bias_steps};
+use kinora::{Error, ErrorKind, Result};
+use ndarray::{ArrayD, Axis, IxDyn};
+
+use super::fold::follower;
+use super::ranges::Ranges;
+
+/// The least multiplier from sums to an output's steps that engines take: below it a sum that is too large for f32 might
+/// not saturate.
+const LEAST_MULTIPLIER: f64 = 1.0 / 65536.0;
+/// The most steps of a bias: f32 still tells them apart.
+const MOST_BIAS_STEPS: f64 = (1 << 22) as f64;
+
+fn refuse(name: &str, why: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Model, format_args!("graph node '{name}': {why}"))
+}
+
+/// The nodes of `graph` whose values are to be quantised: all but the logits, and what only a ReLU reads: that is cut off at
+/// zero before it is rounded.
+pub fn places(graph: &Graph) -> BTreeSet<String> {
+    let last = graph.nodes().len() - 1;
+    let quantized = |value: Value| {
+        let relu = follower(graph, value).is_some_and(|next| next.op == Op::Unary(Unary::Relu));
+        value.index() != last && !relu
+    };
+    graph.values().filter(|(value, _)| quantized(*value)).map(|(_, node)| node.name.clone()).collect()
+}
+
+/// `graph`, without batch norms, with every value of `ranges` quantised, and its weights rounded. The bias of a
+/// convolution or dense layer is a whole number of steps of `scale of input * scale of weights`.
+///
+/// # Errors
+/// `Model` when an operation has no form in integers, naming the node.
+pub fn assemble(graph: &Graph, weights: &Weights, ranges: &Ranges) -> Result<(Graph, Weights)> {
+    let [_, c, t, h, w] = *graph.input_shape() else {
+        return Err(Error::new(ErrorKind::Model, "a net from a clip [1, C, T, H, W] wanted"));
+    };
+    let (mut quantized, clip) = Graph::new([c, t, h, w]);
+    let (mut made, mut rounded): (Vec<Value>, Weights) = (vec![], Weights::new());
+    for (value, node) in graph.values() {
+        let inputs: Vec<Value> = node.inputs.iter().map(|input| made[input.index()]).collect();
+        let op = match &node.op {
+            Op::Conv(conv) if conv.groups == 1 => Op::Conv(Conv { bias: true, quantized: true, ..conv.clone() }),
+            Op::Dense(dense) => Op::Dense(Dense { bias: true, quantized: true, ..*dense }),
+            Op::Pool(pool) if matches!(pool.function, PoolFunction::Average { .. }) => node.op.clone(),
+            Op::Input | Op::Unary(Unary::Relu) | Op::Binary(Binary::Add) | Op::Mean { .. } => node.op.clone(),
+            other => {
+                return Err(refuse(&node.name, format_args!("'{other}' has no form in integers: leave --int8 out")));
+            }
+        };
+        if matches!(op, Op::Conv(_) | Op::Dense(_)) {
+            rounded.extend(round(graph, value, node, weights, ranges)?);
+        }
+        let mut x = if op == Op::Input { clip } else { quantized.push(node.name.clone(), op, &inputs)? };
+        if let Some(q) = ranges.get(&node.name) {
+            x = quantized.push(format!("{}.quantize", node.name), Op::Quantize(q.clone()), &[x])?;
+            x = quantized.push(format!("{}.dequantize", node.name), Op::Dequantize(q.clone()), &[x])?;
+        }
+        made.push(x);
+    }
+    quantized.check(&rounded)?;
+    Ok((quantized, rounded))
+}
+
+/// The parameters of a convolution or dense layer, rounded.
+fn round(graph: &Graph, value: Value, node: &Node, weights: &Weights, ranges: &Ranges) -> Result<Weights> {
+    let name = |suffix: &str| format!("{}.{suffix}", node.name);
+    let input = &graph.node(node.inputs[0]).name;
+    let scale_in =
+        ranges.get(input).ok_or_else(|| refuse(&node.name, format_args!("its input '{input}' is in floats")))?;
+    let scale_in = scale_in.scale[0];
+    // The scale of what leaves it, after its ReLU if it has one; logits have none.
+    let relu = follower(graph, value).filter(|next| next.op == Op::Unary(Unary::Relu));
+    let scale_out = ranges.get(&node.name).or(relu.and_then(|relu| ranges.get(&relu.name))).map(|q| q.scale[0]);
+    let weight = weights.get(&name("weight")).ok_or_else(|| refuse(&node.name, "it has no weights"))?;
+    let bias = weights.get(&name("bias")).cloned().unwrap_or_else(|| ArrayD::zeros(IxDyn(&weight.shape()[..1])));
+    let (mut kernel, mut scales) = (weight.clone(), bias.clone());
+    for (channel, mut part) in kernel.axis_iter_mut(Axis(0)).enumerate() {
+        let largest = part.iter().fold(0f32, |max, w| max.max(w.abs()));
+        // A channel of hardly any weights would need steps so small that its bias or its multiplier goes out of range.
+        let least = scale_out.map_or(0.0, |out| 1.01 * LEAST_MULTIPLIER * f64::from(out) / f64::from(scale_in));
+        let for_bias = f64::from(bias[channel].abs()) / f64::from(scale_in) / MOST_BIAS_STEPS;
+        let scale = (f64::from(largest) / 127.0).max(least).max(for_bias).max(1e-30) as f32;
+        part.mapv_inplace(|w| (w / scale).round_ties_even().clamp(-127.0, 127.0) * scale);
+        scales[channel] = scale;
+    }
+    let biases: Option<Vec<f32>> =
+        bias.iter().zip(&scales).map(|(b, scale)| whole_bias(f64::from(*b), scale_in, *scale)).collect();
+    let biases = biases.ok_or_else(|| refuse(&node.name, "a bias is out of range"))?;
+    let biases = ArrayD::from_shape_vec(bias.raw_dim(), biases).map_err(|why| refuse(&node.name, why))?;
+    Ok([(name("weight"), kernel), (name("bias"), biases), (name("weight_scale"), scales)].into())
+}
+
+/// The bias nearest to `bias` that is a whole number of steps, as f32.
+pub fn whole_bias(bias: f64, scale_in: f32, scale: f32) -> Option<f32> {
+    bias_steps(bias as f32, scale_in, scale).map(|steps| steps as f32 * (scale_in * scale))
+}
+
+/// Refuses `graph` unless every operation between clip and logits computes in integers: reads quantised values and, but for
+/// the last, is quantised; and unless its multipliers are in range.
+///
+/// # Errors
+/// `Model`, naming the node that would run in floats.
+pub fn check_integer(graph: &Graph, weights: &Weights) -> Result<()> {
+    let last = graph.nodes().len() - 1;
+    for (value, node) in graph.values() {
+        let float = |why: &str| refuse(&node.name, format_args!("'{}' would run in floats: {why}", node.op));
+        let scale_of = |value: Value| match &graph.node(value).op {
+            Op::Dequantize(q) => Some(q.scale[0]),
+            _ => None,
+        };
+        let relu = |value: Value| follower(graph, value).filter(|next| next.op == Op::Unary(Unary::Relu));
+        match &node.op {
+            Op::Input | Op::Quantize(_) | Op::Dequantize(_) => continue,
+            Op::Unary(Unary::Relu) => {}
+            Op::Conv(Conv { quantized: false, .. }) | Op::Dense(Dense { quantized: false, .. }) => {
+                return Err(float("its weights are no integers"));
+            }
+            _ => {
+                if !node.inputs.iter().all(|input| scale_of(*input).is_some()) {
+                    return Err(float("it reads a value that is not quantised"));
+                }
+            }
+        }
+        let quantize = |node: Option<&Node>| match node.map(|node| &node.op) {
+            Some(Op::Quantize(q)) => Some(q.scale[0]),
+            _ => None,
+        };
+        let out = quantize(follower(graph, value)).or_else(|| {
+            let relu = relu(value)?;
+            let (relu, _) = graph.values().find(|(_, node)| node.name == relu.name)?;
+            quantize(follower(graph, relu))
+        });
+        let Some(out) = out else {
+            if value.index() == last && matches!(node.op, Op::Dense(_)) {
+                continue;
+            }
+            return Err(float("its result is not quantised"));
+        };
+        if let (Op::Conv(_) | Op::Dense(_), Some(scale_in)) = (&node.op, scale_of(node.inputs[0])) {
+            let scales = weights.get(&format!("{}.weight_scale", node.name));
+            for scale in scales.ok_or_else(|| float("it has no scales"))? {
+                if f64::from(scale_in * scale / out) < LEAST_MULTIPLIER {
+                    return Err(refuse(
+                        &node.name,
+                        format_args!("its multiplier {:e} is too small", scale_in * scale / out),
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
