@@ -3,7 +3,7 @@ SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-device fault-campaign train bench lint format clippy docs licences edge clean
+.PHONY: help run test test-device fault-campaign arm64 test-arm64 train bench lint format clippy docs licences edge clean
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
@@ -12,7 +12,7 @@ TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/l
 HEADLESS = --display video:out/kinora.mp4 --events - --duration 20
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 run: ## install what is missing, build, and run kinora with ARGS
 	@.ci/setup run
@@ -40,6 +40,24 @@ test-device: ## install what is missing and run the tests with virtual cameras a
 fault-campaign: ## 100 faults of random kinds in one run; FAULTS=1000 for more, SEED=N for the same ones again
 	@.ci/setup device
 	$(DEVICE) --nocapture --ignored fault_campaign
+
+# Tests use the release build, too, so dependencies are compiled once. They run on two emulated processors: one that has all
+# instructions (.ci/arm64), and one as in older boards.
+ARM64 = $${CARGO_TARGET_DIR:-target}/aarch64-unknown-linux-gnu/release/kinora
+ARM64_TESTS = engine:: model:: preprocess:: resize:: window:: frame:: capture::pixels:: capture::transform:: \
+	capture::v4l:: display::scale:: display::kms:: overlay:: synth:: decision:: events::
+arm64: ## install what is missing and build the program for ARM64 boards
+	@.ci/setup arm64
+	.ci/arm64 cargo build --release
+	@glibc=$$(LC_ALL=C readelf -V $(ARM64) | grep -o 'GLIBC_[0-9.]*' | sort -V | tail -n 1); \
+	echo "$(ARM64): $$(stat -c %s $(ARM64)) bytes, needs glibc $${glibc#GLIBC_} or newer"
+
+test-arm64: arm64 ## the same, and under emulation run unit tests of what computes and recognize an action
+	.ci/arm64 cargo test --release --lib -- $(or $(ARGS),$(ARM64_TESTS))
+	EMULATED_CPU=cortex-a72 .ci/arm64 cargo test --release --lib -- $(or $(ARGS),$(ARM64_TESTS))
+	.ci/arm64 cargo run --release -- --version
+	EMULATED_CPU=cortex-a72 .ci/arm64 cargo run --release -- --source synthetic:1 --display none --events - --no-realtime \
+	  --hop 12 --frames 106 | grep '"type":"start".*"label":"jumping_jack"'
 
 train: ## build train-export and run it with ARGS (none: its help)
 	@.ci/setup test

@@ -5,9 +5,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use v4l::Device;
-use v4l::v4l_sys::{
-    V4L2_CAP_IO_MC, V4L2_CAP_STREAMING, V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_VIDEO_CAPTURE_MPLANE, V4L2_CAP_VIDEO_M2M,
-};
+use v4l::v4l_sys::{V4L2_CAP_STREAMING, V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_VIDEO_CAPTURE_MPLANE, V4L2_CAP_VIDEO_M2M};
 
 use super::{failed, ioctl, offers, words};
 use crate::capture::CameraInfo;
@@ -16,6 +14,9 @@ use crate::capture::pixels::Coding;
 use crate::capture::uri::CameraName;
 use crate::{Error, ErrorKind, Result};
 use ioctl::Capability;
+
+/// A node that only a media controller makes sense of. Of Linux 5.9: the headers of JetPack 5 and Ubuntu 20.04 lack it.
+const V4L2_CAP_IO_MC: u32 = 0x2000_0000;
 
 /// A node that pictures can be captured from.
 pub(super) struct Node {
