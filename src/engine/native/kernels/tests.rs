@@ -118,7 +118,7 @@ fn span(random: &mut fastrand::Rng) -> Span {
 
 #[test]
 fn integers_are_those_of_the_definition() {
-    seeds("int8", 300, |random| {
+    seeds("int8", 150, |random| {
         let geometry = geometry(random);
         let frames = random.usize(1..=4);
         // Now and then all values are extreme.
@@ -157,7 +157,7 @@ fn integers_are_those_of_the_definition() {
 
 #[test]
 fn floats_are_near_the_definition() {
-    seeds("f32", 200, |random| {
+    seeds("f32", 100, |random| {
         let geometry = geometry(random);
         let mut value = random.fork();
         let mut draw = move || 2.0 * value.f32() - 1.0;
