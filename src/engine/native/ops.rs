@@ -5,18 +5,24 @@ use super::frames::Frames;
 use super::kernels::Span;
 
 /// `round_half_even(x)` for `|x| < 2^22`: adding 1.5 * 2^23 leaves no bits for a fraction. No call, so loops become vectors.
+#[inline(always)]
 fn round(x: f32) -> i32 {
     const MAGIC: f32 = 12_582_912.0;
     (x + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32
 }
 
 /// `clamp(round_half_even(x), low, high) + z` as u8. A value that is no number becomes the least.
+#[inline(always)]
 fn to_u8(x: f32, span: &Span) -> u8 {
     (round(x.max(span.low).min(span.high)) + span.zero) as u8
 }
 
+/// Pixels that are converted at a time, before their channels are woven together.
+const BLOCK: usize = 64;
+
 /// Writes plane `n` of `planes`, `[C, T, H, W]`, as frame `t`, each element through `convert`.
-pub(super) fn load<T: Plain>(
+#[inline(always)]
+pub(super) fn load<T: Plain + Default>(
     planes: &[f32],
     (n, count): (usize, usize),
     t: usize,
@@ -27,15 +33,18 @@ pub(super) fn load<T: Plain>(
     let (area, channels, width) = (layout.height * layout.width, layout.channels, layout.width);
     for (y, row) in output.rows_mut(t).enumerate() {
         for c in 0..channels {
-            let Some(from) = planes.get((c * count + n) * area + y * width..).and_then(|rest| rest.get(..width)) else {
-                return;
-            };
-            row.iter_mut().skip(c).step_by(channels).zip(from).for_each(|(to, x)| *to = convert(*x));
+            let start = (c * count + n) * area + y * width;
+            for (part, pixels) in row.chunks_mut(BLOCK * channels).zip(planes[start..start + width].chunks(BLOCK)) {
+                let mut converted = [T::default(); BLOCK];
+                converted.iter_mut().zip(pixels).for_each(|(to, x)| *to = convert(*x));
+                part.iter_mut().skip(c).step_by(channels).zip(converted).for_each(|(to, x)| *to = x);
+            }
         }
     }
 }
 
 /// A plane to u8: `clamp(round_half_even(x / scale) + zero)`.
+#[inline(always)]
 pub(super) fn load_u8(
     planes: &[f32],
     at: (usize, usize),
@@ -48,9 +57,10 @@ pub(super) fn load_u8(
 }
 
 /// Channels that are summed at a time.
-const CHUNK: usize = 64;
+const CHUNK: usize = 16;
 
 /// Means over windows of `kernel` of frame `t`, of u8: `clamp(round((sum - n z) scale), span)`.
+#[inline(always)]
 pub(super) fn pool_u8(
     input: &Frames<u8>,
     output: &mut Frames<u8>,
@@ -59,53 +69,50 @@ pub(super) fn pool_u8(
     (scale, span, zero): (f32, Span, i32),
 ) {
     let offset = (kernel[0] * kernel[1]) as i32 * zero;
-    pool(
-        input,
-        output,
-        t,
-        kernel,
-        |sums: &mut [i32; CHUNK], row| {
-            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += i32::from(*x));
-        },
-        |sum| to_u8((sum - offset) as f32 * scale, &span),
-    );
+    let add = |sum: i32, x: u8| sum + i32::from(x);
+    pool(input, output, t, kernel, add, |sum: i32| to_u8((sum - offset) as f32 * scale, &span));
 }
 
 /// Means over windows of `kernel` of frame `t`, of f32.
+#[inline(always)]
 pub(super) fn pool_f32(input: &Frames<f32>, output: &mut Frames<f32>, t: usize, kernel: [usize; 2], scale: f32) {
-    pool(
-        input,
-        output,
-        t,
-        kernel,
-        |sums: &mut [f32; CHUNK], row| {
-            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += *x);
-        },
-        |sum| sum * scale,
-    );
+    pool(input, output, t, kernel, |sum: f32, x| sum + x, |sum| sum * scale);
 }
 
+#[inline(always)]
 fn pool<T: Plain, S: Copy + Default>(
     input: &Frames<T>,
     output: &mut Frames<T>,
     t: usize,
-    kernel: [usize; 2],
-    add: impl Fn(&mut [S; CHUNK], &[T]),
+    [height, width]: [usize; 2],
+    add: impl Fn(S, T) -> S,
     finish: impl Fn(S) -> T,
 ) {
-    let channels = input.layout.channels;
-    let (from, start) = (input.data(), input.frame(t));
+    let (layout, from, start) = (input.layout, input.data(), input.frame(t));
     for (y, row) in output.rows_mut(t).enumerate() {
-        for (x, pixel) in row.chunks_mut(channels).enumerate() {
-            for (n, part) in pixel.chunks_mut(CHUNK).enumerate() {
+        for (x, pixel) in row.chunks_exact_mut(layout.channels).enumerate() {
+            let first = start + y * height * layout.row() + x * width * layout.channels;
+            let mut parts = pixel.chunks_exact_mut(CHUNK);
+            let mut channel = 0;
+            for part in &mut parts {
                 let mut sums = [S::default(); CHUNK];
-                for i in 0..kernel[0] {
-                    for j in 0..kernel[1] {
-                        let at = (y * kernel[0] + i) * input.layout.row() + (x * kernel[1] + j) * channels + n * CHUNK;
-                        add(&mut sums, &from[start + at..][..part.len()]);
+                for i in 0..height {
+                    for j in 0..width {
+                        let at = first + i * layout.row() + j * layout.channels + channel;
+                        sums.iter_mut().zip(&from[at..at + CHUNK]).for_each(|(sum, x)| *sum = add(*sum, *x));
                     }
                 }
                 part.iter_mut().zip(sums).for_each(|(to, sum)| *to = finish(sum));
+                channel += CHUNK;
+            }
+            for (n, to) in parts.into_remainder().iter_mut().enumerate() {
+                let mut sum = S::default();
+                for i in 0..height {
+                    for j in 0..width {
+                        sum = add(sum, from[first + i * layout.row() + j * layout.channels + channel + n]);
+                    }
+                }
+                *to = finish(sum);
             }
         }
     }

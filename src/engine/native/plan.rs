@@ -93,6 +93,8 @@ pub(super) struct Step {
 /// A network prepared for a set of kernels and a mode.
 pub(super) struct Plan {
     pub mode: Mode,
+    /// Those that this processor runs, as was checked.
+    pub kernels: Kernels,
     pub steps: Vec<Step>,
     pub bytes: Vec<Buffer<u8>>,
     pub floats: Vec<Buffer<f32>>,
@@ -147,8 +149,13 @@ impl Plan {
         let (Some(first), Some(last)) = (network.layers.first(), network.layers.last()) else {
             return Err(Error::new(ErrorKind::Engine, "engine native: the model has no layers"));
         };
+        if !kernels.is_available() {
+            let why = format_args!("kernels {kernels}: this processor does not run them: leave --kernels out");
+            return Err(Error::new(ErrorKind::Engine, why));
+        }
         let mut plan = Self {
             mode,
+            kernels,
             steps: Vec::new(),
             bytes: Vec::new(),
             floats: Vec::new(),

@@ -123,12 +123,13 @@ impl State {
 
     /// Computes the frames `wanted` of the step's result.
     fn step(&mut self, step: &Step, planes: &[f32], wanted: std::ops::Range<usize>) {
-        let given = wanted.len();
+        let (given, kernels) = (wanted.len(), self.plan.kernels);
         match &step.kernel {
             &Kernel::LoadU8 { scale, zero, output } => {
-                for (n, t) in wanted.enumerate() {
-                    ops::load_u8(planes, (n, given), t, &mut self.bytes[output], (scale, zero));
-                }
+                let to = &mut self.bytes[output];
+                kernels.compiled_for(|| {
+                    wanted.enumerate().for_each(|(n, t)| ops::load_u8(planes, (n, given), t, to, (scale, zero)));
+                });
             }
             &Kernel::LoadF32 { output } => {
                 for (n, t) in wanted.enumerate() {
@@ -149,12 +150,16 @@ impl State {
             }
             &Kernel::PoolU8 { kernel, scale, span, zero, input, output } => {
                 let mut to = mem::take(&mut self.bytes[output]);
-                wanted.for_each(|t| ops::pool_u8(&self.bytes[input], &mut to, t, kernel, (scale, span, zero)));
+                let from = &self.bytes[input];
+                kernels.compiled_for(|| {
+                    wanted.for_each(|t| ops::pool_u8(from, &mut to, t, kernel, (scale, span, zero)));
+                });
                 self.bytes[output] = to;
             }
             &Kernel::PoolF32 { kernel, scale, input, output } => {
                 let mut to = mem::take(&mut self.floats[output]);
-                wanted.for_each(|t| ops::pool_f32(&self.floats[input], &mut to, t, kernel, scale));
+                let from = &self.floats[input];
+                kernels.compiled_for(|| wanted.for_each(|t| ops::pool_f32(from, &mut to, t, kernel, scale)));
                 self.floats[output] = to;
             }
             &Kernel::Mean { state, scale, span, zero, output, input, positions } => {

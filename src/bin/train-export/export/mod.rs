@@ -6,10 +6,10 @@ mod model;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use kinora::engine::{self, Precision};
 use kinora::model::graph::Graph;
 use kinora::model::manifest::{Activation, FORMAT, Manifest, Mode, Output, Provenance, Run};
 use kinora::model::{Bundle, Golden, bundle};
-use kinora::engine::{self, Precision};
 use kinora::{Error, ErrorKind, decision};
 use tch::Device;
 

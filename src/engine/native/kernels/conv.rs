@@ -90,7 +90,7 @@ impl<A: Arithmetic> Conv<A> {
     {
         let refuse = |why: String| Err(Error::new(ErrorKind::Engine, format_args!("kernels {kernels}: {why}")));
         if !kernels.is_available() {
-            return refuse("this processor does not run them: choose another --kernels or leave it out".into());
+            return refuse("this processor does not run them: leave --kernels out".into());
         }
         let Geometry { kernel, dilation, pad, input, output, .. } = geometry;
         let per_output = kernel.iter().product::<usize>() * input.channels;

@@ -61,6 +61,17 @@ impl Kernels {
         }
     }
 
+    /// Runs `work`, compiled for the instructions of these kernels as far as it is inlined: plain loops become their vectors.
+    #[inline(always)]
+    pub(super) fn compiled_for<R>(self, work: impl FnOnce() -> R) -> R {
+        #[cfg(target_arch = "x86_64")]
+        {
+            x86::compiled_for(self, work)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        work()
+    }
+
     /// The name that `--kernels` takes.
     pub fn name(self) -> &'static str {
         match self {
