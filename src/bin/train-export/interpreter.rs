@@ -303,6 +303,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::arch::Architecture;
+    use kinora::model::graph::Pool;
 
     const INPUT: [usize; 4] = [3, 6, 16, 16];
 

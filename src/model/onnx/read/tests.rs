@@ -87,7 +87,7 @@ fn older_and_newer_forms_mean_the_same() {
     let pads = [0, 0, 1, 0, 0, 0, 2, 3].map(|n: usize| n);
     let two = |old: (i64, NodeProto), new: (i64, NodeProto), constants: Vec<TensorProto>, wanted: Op| {
         let (graph, _) = read(&model(old.0, &[1, 1, 4, 6], vec![old.1], vec![]));
-        assert_eq!(ops(&graph), [wanted.clone()]);
+        assert_eq!(ops(&graph), std::slice::from_ref(&wanted));
         let (graph, _) = read(&model(new.0, &[1, 1, 4, 6], vec![new.1], constants));
         assert_eq!(ops(&graph), [wanted]);
     };
