@@ -152,6 +152,9 @@ impl Graph {
     }
 
     /// The node that computes `value`.
+    ///
+    /// # Panics
+    /// When `value` is of another, larger graph.
     pub fn node(&self, value: Value) -> &Node {
         &self.nodes[value.0]
     }
@@ -192,6 +195,9 @@ impl Graph {
     }
 
     /// The node of the first output: the logits, `[N, K]`.
+    ///
+    /// # Panics
+    /// When the graph is empty; one that was read or made by [`Graph::new`] is not.
     pub fn output(&self) -> &Node {
         &self.nodes[self.outputs.first().map_or(self.nodes.len() - 1, |(_, value)| value.0)]
     }

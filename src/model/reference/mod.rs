@@ -7,6 +7,8 @@
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tract;
 mod windows;
 
 use ndarray::{ArrayD, Axis, IxDyn};
