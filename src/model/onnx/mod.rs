@@ -58,7 +58,7 @@ pub fn graph_from_bytes(bytes: &[u8]) -> Result<(Graph, Weights)> {
     read::read(&decode(bytes)?)
 }
 
-/// The float initialisers of an ONNX file by name: of a file that [`write`] made, the parameters it was written from.
+/// The float initialisers of an ONNX file by name: of a file that [`write()`] made, the parameters it was written from.
 ///
 /// # Errors
 /// `Model` when the file cannot be read.
