@@ -7,8 +7,7 @@ use std::time::Duration;
 use kinora::capture::{self, Options as SourceOptions};
 use kinora::engine::{self, Options};
 use kinora::frame::Frame;
-use kinora::model::graph::Op;
-use kinora::model::{Bundle, onnx, passes, reference};
+use kinora::model::Bundle;
 use kinora::pipeline::{Classifier, Intake};
 use kinora::stop::Stop;
 use kinora::synth::{Motion, Scene};
@@ -54,6 +53,8 @@ fn mannequins_are_recognized() {
 /// The model reads into the graph, and by its plain definition the graph gives the golden logits, simplified or not.
 #[test]
 fn the_graph_gives_the_golden_logits() {
+    use kinora::model::{graph::Op, onnx, passes, reference};
+
     let bundle = shipped();
     let golden = bundle.golden().unwrap();
     let (graph, weights) = onnx::read_graph(&bundle.onnx()).unwrap();
