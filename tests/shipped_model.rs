@@ -50,6 +50,27 @@ fn mannequins_are_recognized() {
     assert!(right * 10 >= all * 8, "{right} of {all}");
 }
 
+/// The model reads into the graph, and by its plain definition the graph gives the golden logits, simplified or not.
+#[test]
+fn the_graph_gives_the_golden_logits() {
+    use kinora::model::{graph::Op, onnx, passes, reference};
+
+    let bundle = shipped();
+    let golden = bundle.golden().unwrap();
+    let (graph, weights) = onnx::read_graph(&bundle.onnx()).unwrap();
+    let (simple, simple_weights) = passes::simplify(&graph, &weights).unwrap();
+    assert!(simple.nodes().iter().all(|node| !matches!(node.op, Op::BatchNorm { .. } | Op::Reshape(_))));
+    let largest = golden.logits_f32.iter().fold(0f32, |max, x| max.max(x.abs()));
+    for (graph, weights) in [(graph, weights), (simple, simple_weights)] {
+        let outputs = reference::run(&graph, &weights, &[golden.clip.clone().into_dyn().into()]).unwrap();
+        let logits = outputs[0].to_f32();
+        assert_eq!(logits.shape(), [1, golden.logits_f32.len()]);
+        let apart = logits.iter().zip(&golden.logits_f32).fold(0f32, |max, (a, b)| max.max((a - b).abs()));
+        println!("{} nodes: {:.1e} of the largest apart", graph.nodes().len(), apart / largest);
+        assert!(apart <= 1e-4 * largest, "{apart} of {largest}");
+    }
+}
+
 /// Real gestures without any training on real people, an eighth of the clips; needs the shared test data.
 #[test]
 fn real_gestures_are_recognized() {

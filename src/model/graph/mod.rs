@@ -152,6 +152,9 @@ impl Graph {
     }
 
     /// The node that computes `value`.
+    ///
+    /// # Panics
+    /// When `value` is of another, larger graph.
     pub fn node(&self, value: Value) -> &Node {
         &self.nodes[value.0]
     }
@@ -179,8 +182,9 @@ impl Graph {
     /// # Errors
     /// `Model` when a name is there twice or a value is of another graph.
     pub fn set_outputs(&mut self, outputs: Vec<(String, Value)>) -> Result<()> {
-        for (index, (name, value)) in outputs.iter().enumerate() {
-            if value.0 >= self.nodes.len() || outputs[..index].iter().any(|(other, _)| other == name) {
+        let mut names = HashSet::new();
+        for (name, value) in &outputs {
+            if value.0 >= self.nodes.len() || !names.insert(name) {
                 return Err(refuse(name, "this output is there twice or is of another graph"));
             }
         }
@@ -191,6 +195,9 @@ impl Graph {
     }
 
     /// The node of the first output: the logits, `[N, K]`.
+    ///
+    /// # Panics
+    /// When the graph is empty; one that was read or made by [`Graph::new`] is not.
     pub fn output(&self) -> &Node {
         &self.nodes[self.outputs.first().map_or(self.nodes.len() - 1, |(_, value)| value.0)]
     }

@@ -6,6 +6,7 @@
 mod call;
 pub(crate) mod check;
 mod read;
+mod size;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -57,7 +58,7 @@ pub fn graph_from_bytes(bytes: &[u8]) -> Result<(Graph, Weights)> {
     read::read(&decode(bytes)?)
 }
 
-/// The float initialisers of an ONNX file by name: of a file that [`write`] made, the parameters it was written from.
+/// The float initialisers of an ONNX file by name: of a file that [`write()`] made, the parameters it was written from.
 ///
 /// # Errors
 /// `Model` when the file cannot be read.
@@ -75,6 +76,7 @@ fn decode(bytes: &[u8]) -> Result<ModelProto> {
     if bytes.is_empty() {
         return Err(refuse("the file is empty"));
     }
+    size::check(bytes)?;
     let model = ModelProto::decode(bytes).map_err(|_| refuse("not an ONNX model, or cut off"))?;
     check::check(&model)?;
     Ok(model)
