@@ -7,7 +7,8 @@ use std::time::Duration;
 use kinora::capture::{self, Options as SourceOptions};
 use kinora::engine::{self, Options};
 use kinora::frame::Frame;
-use kinora::model::Bundle;
+use kinora::model::graph::Op;
+use kinora::model::{Bundle, onnx, passes, reference};
 use kinora::pipeline::{Classifier, Intake};
 use kinora::stop::Stop;
 use kinora::synth::{Motion, Scene};
@@ -48,6 +49,25 @@ fn mannequins_are_recognized() {
         right += usize::from(bundle.labels[best] == motion.label());
     }
     assert!(right * 10 >= all * 8, "{right} of {all}");
+}
+
+/// The model reads into the graph, and by its plain definition the graph gives the golden logits, simplified or not.
+#[test]
+fn the_graph_gives_the_golden_logits() {
+    let bundle = shipped();
+    let golden = bundle.golden().unwrap();
+    let (graph, weights) = onnx::read_graph(&bundle.onnx()).unwrap();
+    let (simple, simple_weights) = passes::simplify(&graph, &weights).unwrap();
+    assert!(simple.nodes().iter().all(|node| !matches!(node.op, Op::BatchNorm { .. } | Op::Reshape(_))));
+    let largest = golden.logits_f32.iter().fold(0f32, |max, x| max.max(x.abs()));
+    for (graph, weights) in [(graph, weights), (simple, simple_weights)] {
+        let outputs = reference::run(&graph, &weights, &[golden.clip.clone().into_dyn().into()]).unwrap();
+        let logits = outputs[0].to_f32();
+        assert_eq!(logits.shape(), [1, golden.logits_f32.len()]);
+        let apart = logits.iter().zip(&golden.logits_f32).fold(0f32, |max, (a, b)| max.max((a - b).abs()));
+        println!("{} nodes: {:.1e} of the largest apart", graph.nodes().len(), apart / largest);
+        assert!(apart <= 1e-4 * largest, "{apart} of {largest}");
+    }
 }
 
 /// Real gestures without any training on real people, an eighth of the clips; needs the shared test data.

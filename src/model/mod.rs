@@ -5,7 +5,10 @@ pub mod golden;
 pub mod graph;
 pub mod manifest;
 pub mod onnx;
+pub mod passes;
 pub mod reference;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use bundle::Bundle;
 pub use golden::Golden;

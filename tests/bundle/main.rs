@@ -32,7 +32,7 @@ impl Parts {
         let graph = reference::graph(rng, [channels, frames, height, width], classes).unwrap();
         let weights = reference::weights(rng, &graph);
         let clip = reference::clip(rng, &graph);
-        let logits_f32 = reference::logits(&graph, &weights, &clip).into_iter().map(|x| x as f32).collect();
+        let logits_f32 = reference::logits(&graph, &weights, &clip);
         let labels = (0..classes).map(|k| format!("action {k}")).collect();
         Self {
             manifest: manifest(colour, [frames, height, width], classes),

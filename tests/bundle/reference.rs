@@ -1,82 +1,13 @@
-//! A second, plain implementation of the graph's operations, in f64 and by direct loops, to compare engines with; and
-//! random graphs, weights and clips to compare them on.
+//! Random graphs, weights and clips, and the logits that their plain definition gives, to compare engines with.
 
 use kinora::Result;
 use kinora::model::graph::{Binary, Conv, Graph, Op, Pool, Role, Unary, Value, Weights};
-use ndarray::{Array5, ArrayD, Axis, IxDyn};
+use kinora::model::reference;
+use ndarray::{Array5, ArrayD, IxDyn};
 
-/// The logits of `clip`, computed node by node.
-pub fn logits(graph: &Graph, weights: &Weights, clip: &Array5<f32>) -> Vec<f64> {
-    let mut values: Vec<ArrayD<f64>> = Vec::new();
-    for node in graph.nodes() {
-        let input = |i: usize| &values[node.inputs[i].index()];
-        let weight = |suffix: &str| weights[&format!("{}.{suffix}", node.name)].mapv(f64::from);
-        let value = match &node.op {
-            Op::Input => {
-                ArrayD::from_shape_vec(IxDyn(clip.shape()), clip.iter().map(|&x| f64::from(x)).collect()).unwrap()
-            }
-            Op::Conv(conv) => convolve(input(0), conv, &weight("weight"), conv.bias.then(|| weight("bias"))),
-            Op::BatchNorm { eps } => {
-                let (scale, bias) = (weight("weight"), weight("bias"));
-                let (mean, var) = (weight("running_mean"), weight("running_var"));
-                let mut y = input(0).clone();
-                for (c, mut plane) in y.axis_iter_mut(Axis(1)).enumerate() {
-                    plane.mapv_inplace(|x| {
-                        (x - mean[[c]]) / (var[[c]] + f64::from(*eps)).sqrt() * scale[[c]] + bias[[c]]
-                    });
-                }
-                y
-            }
-            Op::Unary(Unary::Relu) => input(0).mapv(|x| x.max(0.0)),
-            Op::Pool(pool) => average(input(0), &pool.kernel, &node.shape),
-            Op::Binary(Binary::Add) => input(0) + input(1),
-            Op::Mean { .. } => {
-                let means = input(0).axis_iter(Axis(1)).map(|plane| plane.sum() / plane.len() as f64).collect();
-                ArrayD::from_shape_vec(IxDyn(&node.shape), means).unwrap()
-            }
-            Op::Dense(_) => {
-                let (w, b) = (weight("weight"), weight("bias"));
-                ArrayD::from_shape_fn(IxDyn(&node.shape), |k| {
-                    b[[k[1]]] + input(0).iter().enumerate().map(|(c, x)| w[[k[1], c]] * x).sum::<f64>()
-                })
-            }
-            other => panic!("operation '{other}'"),
-        };
-        assert_eq!(value.shape(), node.shape, "{}", node.name);
-        values.push(value);
-    }
-    values.pop().unwrap().into_iter().collect()
-}
-
-fn convolve(x: &ArrayD<f64>, conv: &Conv, w: &ArrayD<f64>, bias: Option<ArrayD<f64>>) -> ArrayD<f64> {
-    let out = |axis: usize| {
-        (x.shape()[axis + 2] + conv.pad[axis].0 + conv.pad[axis].1 - conv.kernel[axis]) / conv.stride[axis] + 1
-    };
-    // The position before padding that output `o` reads at kernel offset `k`, unless it is padding.
-    let at = |axis: usize, o: usize, k: usize| {
-        (o * conv.stride[axis] + k).checked_sub(conv.pad[axis].0).filter(|&i| i < x.shape()[axis + 2])
-    };
-    let [kt, kh, kw] = conv.kernel[..] else { panic!("{conv:?}") };
-    ArrayD::from_shape_fn(IxDyn(&[1, conv.channels, out(0), out(1), out(2)]), |o| {
-        let mut sum = bias.as_ref().map_or(0.0, |b| b[[o[1]]]);
-        for c in 0..x.shape()[1] {
-            for (t, h, w_) in (0..kt * kh * kw).map(|i| (i / (kh * kw), i / kw % kh, i % kw)) {
-                if let (Some(it), Some(ih), Some(iw)) = (at(0, o[2], t), at(1, o[3], h), at(2, o[4], w_)) {
-                    sum += w[[o[1], c, t, h, w_]] * x[[0, c, it, ih, iw]];
-                }
-            }
-        }
-        sum
-    })
-}
-
-fn average(x: &ArrayD<f64>, kernel: &[usize], shape: &[usize]) -> ArrayD<f64> {
-    let [kt, kh, kw] = kernel[..] else { panic!("{kernel:?}") };
-    ArrayD::from_shape_fn(IxDyn(shape), |o| {
-        let window = (0..kt * kh * kw).map(|i| (i / (kh * kw), i / kw % kh, i % kw));
-        window.map(|(t, h, w)| x[[0, o[1], o[2] * kt + t, o[3] * kh + h, o[4] * kw + w]]).sum::<f64>()
-            / (kt * kh * kw) as f64
-    })
+/// The logits of `clip`.
+pub fn logits(graph: &Graph, weights: &Weights, clip: &Array5<f32>) -> Vec<f32> {
+    reference::run(graph, weights, &[clip.clone().into_dyn().into()]).unwrap()[0].to_f32().into_iter().collect()
 }
 
 /// A random small causal (2+1)D residual graph for clips `[C, T, H, W]` with `classes` logits.

@@ -179,8 +179,9 @@ impl Graph {
     /// # Errors
     /// `Model` when a name is there twice or a value is of another graph.
     pub fn set_outputs(&mut self, outputs: Vec<(String, Value)>) -> Result<()> {
-        for (index, (name, value)) in outputs.iter().enumerate() {
-            if value.0 >= self.nodes.len() || outputs[..index].iter().any(|(other, _)| other == name) {
+        let mut names = HashSet::new();
+        for (name, value) in &outputs {
+            if value.0 >= self.nodes.len() || !names.insert(name) {
                 return Err(refuse(name, "this output is there twice or is of another graph"));
             }
         }

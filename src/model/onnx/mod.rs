@@ -6,6 +6,7 @@
 mod call;
 pub(crate) mod check;
 mod read;
+mod size;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -75,6 +76,7 @@ fn decode(bytes: &[u8]) -> Result<ModelProto> {
     if bytes.is_empty() {
         return Err(refuse("the file is empty"));
     }
+    size::check(bytes)?;
     let model = ModelProto::decode(bytes).map_err(|_| refuse("not an ONNX model, or cut off"))?;
     check::check(&model)?;
     Ok(model)

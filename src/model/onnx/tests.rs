@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::model::graph::{Binary, Conv, Op, Pool, Unary};
+use crate::model::graph::{Binary, Conv, Element, Op, Pool, Quantization, Unary, bias_steps};
+use crate::model::testing;
 use ndarray::{ArrayD, IxDyn};
 
 /// A graph of every operation, and weights that differ in each place.
@@ -78,4 +79,119 @@ fn a_file_is_written_whole_or_not_at_all() {
         assert_eq!(error.kind(), ErrorKind::Output, "{error}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file was left behind");
+}
+
+/// Writing and reading gives the same graph and weights, for every operation.
+#[test]
+fn what_is_written_is_read() {
+    let mut operations = std::collections::BTreeSet::new();
+    for seed in 0..600 {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        let graph = testing::graph(rng);
+        let weights = testing::weights(rng, &graph);
+        let bytes = to_bytes(&graph, &weights).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let (again, same) = graph_from_bytes(&bytes).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{graph:#?}"));
+        assert_eq!(again, graph, "seed {seed}");
+        assert!(same == weights, "seed {seed}: other weights");
+        let name = |op: &Op| op.to_string().split(' ').next().unwrap_or_default().to_owned();
+        operations.extend(graph.nodes().iter().map(|node| name(&node.op)));
+    }
+    assert!(operations.len() >= 25, "{operations:?}");
+}
+
+/// `clip`, quantised, a convolution of i8 weights with a bias of i32 steps, quantised again.
+fn quantized(bias: i32) -> (Graph, Weights) {
+    let (mut graph, clip) = Graph::new([2, 3, 4, 4]);
+    let quantization = Quantization::per_tensor(Element::U8, 0.0123, 7);
+    let q = graph.push("q", Op::Quantize(quantization.clone()), &[clip]).unwrap();
+    let x = graph.push("x", Op::Dequantize(quantization), &[q]).unwrap();
+    let conv = Conv { bias: true, quantized: true, ..Conv::new(2, [1, 3, 3]) };
+    let y = graph.push("conv", Op::Conv(conv), &[x]).unwrap();
+    let z = graph.push("z", Op::Quantize(Quantization::per_tensor(Element::I8, 0.1, -3)), &[y]).unwrap();
+    graph.set_outputs(vec![("logits".into(), z)]).unwrap();
+    let mut weights = testing::weights(&mut fastrand::Rng::with_seed(4), &graph);
+    let grid = weights["conv.weight_scale"].mapv(|scale| 0.0123 * scale);
+    weights.insert("conv.bias".into(), grid.mapv(|scale| bias as f32 * scale));
+    (graph, weights)
+}
+
+#[test]
+fn a_quantised_layer_keeps_its_steps() {
+    for bias in [0, 1, -5, 12345, -(1 << 20), (1 << 23) - 1] {
+        let (graph, weights) = quantized(bias);
+        let bytes = to_bytes(&graph, &weights).unwrap();
+        let model = decode(&bytes).unwrap();
+        let tensor = |name: &str| model.graph.as_ref().unwrap().initializer.iter().find(|t| t.name == name).unwrap();
+        assert_eq!(tensor("conv.weight").data_type, DataType::Int8 as i32);
+        let stored = tensor("conv.bias");
+        assert_eq!(stored.data_type, DataType::Int32 as i32);
+        assert_eq!(stored.raw_data[..4], bias.to_le_bytes());
+        let (_, again) = graph_from_bytes(&bytes).unwrap();
+        assert_eq!(again, weights, "{bias}");
+        for (value, scale) in again["conv.bias"].iter().zip(&again["conv.weight_scale"]) {
+            assert_eq!(bias_steps(*value, 0.0123, *scale), Some(bias));
+        }
+    }
+}
+
+/// What is done to the quantised model, and a part of the reason it is then refused for.
+type Spoil = (fn(&mut tract_onnx::pb::GraphProto), &'static str);
+
+#[test]
+fn quantised_models_that_we_cannot_compute_are_refused() {
+    fn tensor<'g>(graph: &'g mut tract_onnx::pb::GraphProto, name: &str) -> &'g mut tract_onnx::pb::TensorProto {
+        graph.initializer.iter_mut().find(|tensor| tensor.name == name).unwrap()
+    }
+    let cases: [Spoil; 10] = [
+        (|g| tensor(g, "conv.bias_scale").raw_data[2] ^= 1, "its bias 'conv.bias.dequantized' is 1000 steps"),
+        (|g| tensor(g, "conv.weight").data_type = DataType::Uint8 as i32, "i8 with zero point 0"),
+        (|g| tensor(g, "conv.weight_scale").raw_data[..4].fill(0), "scale 0 is not positive"),
+        (|g| tensor(g, "q.scale").raw_data.copy_from_slice(&f32::NAN.to_le_bytes()), "scale NaN"),
+        (|g| tensor(g, "q.zero_point").data_type = DataType::Bool as i32, "7 is no BOOL"),
+        (|g| tensor(g, "q.zero_point").dims = vec![2], "size of its shape"),
+        (|g| g.node[2].attribute[0].i = 1, "along axis 0"),
+        (|g| g.node[2].input.truncate(1), "input 1 is missing"),
+        (|g| tensor(g, "z.scale").dims = vec![1, 1], "read"),
+        (|g| g.node[4].input[1] = "conv.weight".into(), "a DequantizeLinear is missing"),
+    ];
+    let (graph, weights) = quantized(1000);
+    let good = write::write(&graph, &weights).unwrap();
+    for (spoil, reason) in cases {
+        let mut model = good.clone();
+        spoil(model.graph.as_mut().unwrap());
+        match graph_from_bytes(&model.encode_to_vec()) {
+            Err(error) => assert!(error.to_string().contains(reason), "{reason}: {error}"),
+            // One scale is one scale, whatever its shape.
+            Ok(_) => assert_eq!(reason, "read"),
+        }
+    }
+}
+
+/// Bytes that were changed anywhere give a graph or an error that names its reason in one line.
+#[test]
+fn hostile_bytes_give_errors() {
+    let (mut refused, mut read) = (0, 0);
+    for seed in 0..60 {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        let graph = testing::graph(rng);
+        let good = to_bytes(&graph, &testing::weights(rng, &graph)).unwrap();
+        for _ in 0..150 {
+            let mut broken = good.clone();
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(0..broken.len());
+                broken[at] = if rng.bool() { broken[at] ^ (1 << rng.u8(0..8)) } else { rng.u8(..) };
+            }
+            if rng.u8(0..8) == 0 {
+                broken.truncate(rng.usize(0..broken.len()));
+            }
+            match graph_from_bytes(&broken) {
+                Ok(_) => read += 1,
+                Err(error) => {
+                    refused += 1;
+                    assert_eq!(error.kind(), ErrorKind::Model, "seed {seed}: {error}");
+                }
+            }
+        }
+    }
+    assert!(refused > 1000 && read > 300, "{refused} refused, {read} read");
 }

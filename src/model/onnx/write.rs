@@ -339,25 +339,25 @@ fn windows(kernel: &[usize], stride: &[usize], pad: &[(usize, usize)], dilation:
     attributes
 }
 
-fn attribute(name: &str, kind: AttributeType, fill: impl FnOnce(&mut AttributeProto)) -> AttributeProto {
+pub(super) fn attribute(name: &str, kind: AttributeType, fill: impl FnOnce(&mut AttributeProto)) -> AttributeProto {
     let mut attribute = AttributeProto { name: name.into(), r#type: kind as i32, ..Default::default() };
     fill(&mut attribute);
     attribute
 }
 
-fn ints(name: &str, values: impl IntoIterator<Item = usize>) -> AttributeProto {
+pub(super) fn ints(name: &str, values: impl IntoIterator<Item = usize>) -> AttributeProto {
     attribute(name, AttributeType::Ints, |a| a.ints = values.into_iter().map(|x| x as i64).collect())
 }
 
-fn int(name: &str, i: i64) -> AttributeProto {
+pub(super) fn int(name: &str, i: i64) -> AttributeProto {
     attribute(name, AttributeType::Int, |a| a.i = i)
 }
 
-fn float(name: &str, f: f32) -> AttributeProto {
+pub(super) fn float(name: &str, f: f32) -> AttributeProto {
     attribute(name, AttributeType::Float, |a| a.f = f)
 }
 
-fn string(name: &str, text: &str) -> AttributeProto {
+pub(super) fn string(name: &str, text: &str) -> AttributeProto {
     attribute(name, AttributeType::String, |a| a.s = text.into())
 }
 

@@ -5,6 +5,8 @@
 //! f64 sums, so fast paths that sum in f32 differ from it by their own rounding only. Quantize and Dequantize divide and
 //! multiply in f32, as their formula says, so that their results are the same everywhere.
 
+#[cfg(test)]
+mod tests;
 mod windows;
 
 use ndarray::{ArrayD, Axis, IxDyn};

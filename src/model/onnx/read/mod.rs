@@ -6,6 +6,8 @@ mod layers;
 mod ops;
 mod quantize;
 mod shapes;
+#[cfg(test)]
+mod tests;
 mod windows;
 
 use std::borrow::Cow;

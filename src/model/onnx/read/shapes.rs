@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         self.push(call, Op::Transpose(order), &[x])
     }
 
-    /// One slice for each axis that is cut.
+    /// One slice for each axis that is named.
     fn parts(&mut self, call: &Call<'a>, shape: &[usize]) -> Result<Vec<Slice>> {
         let starts = self.whole(call, 1, "starts")?.ok_or_else(|| call.refuse("starts are missing"))?;
         let ends = self.whole(call, 2, "ends")?.ok_or_else(|| call.refuse("ends are missing"))?;
@@ -200,17 +200,18 @@ impl<'a> Reader<'a> {
             if end <= start {
                 return Err(call.refuse(format_args!("nothing is left of axis {axis}")));
             }
-            let length = (end - start).div_ceil(step);
-            if length != shape[axis] {
-                parts.push(Slice { axis, start, length, step });
-            }
+            parts.push(Slice { axis, start, length: (end - start).div_ceil(step), step });
         }
         Ok(parts)
     }
 
     pub(super) fn slice(&mut self, call: &Call<'a>) -> Result<Value> {
         let mut x = self.value(call, 0)?;
-        let parts = self.parts(call, &self.shape(x))?;
+        let shape = self.shape(x);
+        let mut parts = self.parts(call, &shape)?;
+        if parts.len() > 1 {
+            parts.retain(|part| part.length != shape[part.axis]);
+        }
         let label = super::super::call::label(call.node).to_owned();
         for (index, part) in parts.iter().enumerate() {
             let name = if index + 1 == parts.len() { label.clone() } else { format!("{label}.axis{}", part.axis) };
