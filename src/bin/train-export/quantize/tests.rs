@@ -104,13 +104,26 @@ fn imitated_integers_are_the_integers() {
         let histograms = ranges::observe(&net(folded.clone(), &rest).unwrap(), &[tensor.copy()]).unwrap();
         let ranges: Ranges = histograms.iter().map(|(name, h)| (name.clone(), h.quantization(Method::Mse))).collect();
         let (integers, rounded) = assemble::assemble(&folded, &rest, &ranges).unwrap();
-        let wanted = logits(&integers, &rounded, &tensor);
+        let step = f64::from(ranges["stem.relu"].scale[0]);
         let mut imitating = net(graph, &weights).unwrap();
         imitating.imitate(ranges);
-        let got = imitating.forward(&tensor, Pass::Train(Precision::F32)).unwrap();
-        let apart = f64::try_from((&got - &wanted).norm() / wanted.norm()).unwrap();
-        let from_float = f64::try_from((&got - logits(&folded, &rest, &tensor)).norm() / wanted.norm()).unwrap();
-        assert!(apart < 0.5 * from_float, "{arch}: {apart} from the integers, {from_float} from floats");
+        let stem = |net: &Net, name: &str, pass| {
+            let mut value = None;
+            let logits = net.forward_with(&tensor, pass, &mut |node, x| {
+                value = if node.name == name { Some(x.detach().copy()) } else { value.take() };
+                Ok(())
+            });
+            (logits.unwrap(), value.unwrap())
+        };
+        let (wanted, wanted_stem) = stem(&net(integers, &rounded).unwrap(), "stem.relu.dequantize", Pass::Evaluate);
+        let (got, got_stem) = stem(&imitating, "stem.relu", Pass::Train(Precision::F32));
+        // A bias is not rounded here, by which a value may fall to the other side between two steps.
+        let steps = (&got_stem - &wanted_stem).abs() / step;
+        let others = f64::try_from(steps.gt(0.5).mean(tch::Kind::Float)).unwrap();
+        assert!(others < 1e-2 && f64::try_from(steps.max()).unwrap() < 1.5, "{arch}: {others}");
+        let apart = |a: &Tensor| f64::try_from((a - &wanted).norm() / wanted.norm()).unwrap();
+        let float = logits(&folded, &rest, &tensor);
+        assert!(apart(&got) < 0.7 * apart(&float), "{arch}: {} and {}", apart(&got), apart(&float));
         got.square().sum(tch::Kind::Float).backward();
         for (name, parameter) in imitating.trained() {
             let gradient = parameter.grad();
