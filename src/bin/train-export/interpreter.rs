@@ -17,6 +17,8 @@ use kinora::model::graph::{
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
 
+use crate::imitation::{self, Imitation};
+use crate::quantize::Ranges;
 use crate::random;
 
 /// Share of a batch in the running statistics of a normalisation.
@@ -53,6 +55,8 @@ pub struct Net {
     tensors: BTreeMap<String, Tensor>,
     /// How many nodes read each value.
     readers: Vec<usize>,
+    /// Whether it computes as if in integers, and with which steps.
+    imitation: Option<Imitation>,
     device: Device,
 }
 
@@ -89,7 +93,13 @@ impl Net {
         for input in graph.nodes().iter().flat_map(|node| &node.inputs) {
             readers[input.index()] += 1;
         }
-        Ok(Self { graph, tensors, readers, device })
+        Ok(Self { graph, tensors, readers, imitation: None, device })
+    }
+
+    /// From now on the net computes as its quantised form does, values rounded to the steps of `ranges` and weights to i8 per
+    /// output channel, with gradients as if nothing were rounded. Normalisations keep their statistics.
+    pub fn imitate(&mut self, ranges: Ranges) {
+        self.imitation = Some(Imitation::new(&self.graph, ranges));
     }
 
     /// The graph.
@@ -160,11 +170,13 @@ impl Net {
         };
         let x = clips.f_to_device(self.device)?.f_to_kind(kind)?.f_flatten(3, 4)?;
         let x = x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
+        let x = self.rounded(&self.graph.nodes()[0], x)?;
         look(&self.graph.nodes()[0], &x)?;
         let mut values: Vec<Option<Tensor>> = vec![Some(x)];
         let mut left = self.readers.clone();
         for node in &self.graph.nodes()[1..] {
-            let result = self.run(node, &values, &left, pass).with_context(|| format!("node '{}'", node.name))?;
+            let result = self.run(node, &values, &left, pass).and_then(|x| self.rounded(node, x));
+            let result = result.with_context(|| format!("node '{}'", node.name))?;
             look(node, &result)?;
             values.push(Some(result));
             for input in &node.inputs {
@@ -193,6 +205,7 @@ impl Net {
         Ok(match &node.op {
             Op::Input => x,
             Op::Conv(conv) => self.conv(node, conv, &x, before)?,
+            Op::BatchNorm { .. } if self.imitation.is_some() => x,
             Op::BatchNorm { eps } => self.batch_norm(node, *eps, &x, pass)?,
             Op::Unary(Unary::Relu) if overwrite => x.f_relu_()?,
             Op::Unary(Unary::Relu) => x.f_relu()?,
@@ -202,7 +215,11 @@ impl Net {
             Op::Mean { .. } => x.f_mean_dim([2, 3].as_slice(), false, Kind::Float)?,
             Op::Dense(dense) => {
                 let bias = if dense.bias { Some(self.tensor(node, "bias")?) } else { None };
-                x.f_linear(self.tensor(node, "weight")?, bias)?
+                let weight = self.tensor(node, "weight")?;
+                match &self.imitation {
+                    Some(_) => x.f_linear(&imitation::round_weights(weight)?, bias)?,
+                    None => x.f_linear(weight, bias)?,
+                }
             }
             Op::Quantize(q) => quantize(&x, q)?,
             Op::Dequantize(q) => x.f_sub_scalar(i64::from(q.zero_point[0]))?.f_mul_scalar(f64::from(q.scale[0]))?,
@@ -212,12 +229,31 @@ impl Net {
 
     fn tensor(&self, node: &Node, suffix: &str) -> Result<&Tensor> {
         let name = format!("{}.{suffix}", node.name);
-        self.tensors.get(&name).with_context(|| format!("no parameter '{name}'"))
+        self.parameter(&name).with_context(|| format!("no parameter '{name}'"))
+    }
+
+    fn parameter(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// The value `x` of `node`, rounded if the net imitates integers there.
+    fn rounded(&self, node: &Node, x: Tensor) -> Result<Tensor> {
+        match &self.imitation {
+            Some(imitation) => imitation.round(node, x),
+            None => Ok(x),
+        }
     }
 
     fn conv(&self, node: &Node, conv: &Conv, x: &Tensor, before: &[usize]) -> Result<Tensor> {
-        let weight = self.tensor(node, "weight")?.f_to_kind(x.kind())?;
-        let bias = if conv.bias { Some(self.tensor(node, "bias")?.f_to_kind(x.kind())?) } else { None };
+        let (weight, bias) = match self.imitation.as_ref() {
+            Some(imitation) => imitation.folded(node, &|name| self.parameter(name))?,
+            None => {
+                let bias = if conv.bias { Some(self.tensor(node, "bias")?.shallow_clone()) } else { None };
+                (self.tensor(node, "weight")?.shallow_clone(), bias)
+            }
+        };
+        let weight = weight.f_to_kind(x.kind())?;
+        let bias = bias.map(|bias| bias.f_to_kind(x.kind())).transpose()?;
         let stride: Vec<i64> = conv.stride.iter().map(|&n| n as i64).collect();
         if conv.kernel[1..] == [1, 1] && stride[1..] == [1, 1] && conv.pad[1..] == [(0, 0); 2] {
             let (x, pad) = padded(x, &conv.pad[..1])?;

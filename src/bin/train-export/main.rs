@@ -6,6 +6,7 @@ mod data;
 mod device;
 mod evaluation;
 mod export;
+mod imitation;
 mod init;
 mod interpreter;
 mod optimizer;
@@ -77,6 +78,10 @@ struct TrainArgs {
     /// Bundle, run or checkpoint to take the first weights from
     #[arg(long, value_name = "PATH")]
     init: Option<PathBuf>,
+    /// Bundle that was exported with --int8: train on from its weights, rounding as its integers do, so that the net makes
+    /// up for it; a small --lr such as 1e-4 is enough
+    #[arg(long, value_name = "DIR", conflicts_with = "init")]
+    qat: Option<PathBuf>,
     /// Go on from the last checkpoint in --out
     #[arg(long, conflicts_with = "init")]
     resume: bool,
@@ -155,6 +160,7 @@ fn train(args: TrainArgs) -> Result<()> {
         input,
         recipe: recipe(),
         init: args.init,
+        qat: args.qat,
         resume: args.resume,
         out: args.out,
         device: device::open(args.device, args.threads)?,

@@ -30,6 +30,8 @@ pub struct Plan {
     pub recipe: String,
     /// A bundle or checkpoint to take weights from.
     pub init: Option<PathBuf>,
+    /// A bundle with a quantised model: train as if in its integers, from its weights.
+    pub qat: Option<PathBuf>,
     /// Go on from the last checkpoint in `out`.
     pub resume: bool,
     /// Folder of the run's files.
@@ -91,11 +93,16 @@ impl Run {
             average.set(&checkpoint.average())?;
             optimizer.restore(&checkpoint.state()?, info.step)?;
             log::info!("resumed at step {} of {steps}", info.step);
-        } else if let Some(path) = &plan.init {
+        } else if let Some(path) = plan.init.as_ref().or(plan.qat.as_ref()) {
             let taken = crate::init::weights(path, &info.labels, net.graph(), &net.weights()?)?;
             log::info!("{}", taken.description);
             net.set(&taken.weights)?;
             average.set(&taken.weights)?;
+        }
+        if let Some(bundle) = &plan.qat {
+            let ranges = crate::quantize::ranges_of(bundle)?;
+            net.imitate(ranges.clone());
+            average.imitate(ranges);
         }
         if !plan.resume {
             // An earlier run's checkpoints are not this run's, not even for as long as this one has none.
@@ -106,7 +113,12 @@ impl Run {
         let history = History::open(&plan.out, info.step)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if settings.workers > 0 { settings.workers } else { (processors / 2).clamp(1, 16) };
-        let precision = settings.precision.unwrap_or_else(|| crate::device::precision(plan.device));
+        // Steps of 8 bits are finer than bf16 where values are large.
+        let fastest = || if plan.qat.is_some() { Precision::F32 } else { crate::device::precision(plan.device) };
+        let precision = settings.precision.unwrap_or_else(fastest);
+        if plan.qat.is_some() && precision != Precision::F32 {
+            return Err(Error::new(ErrorKind::Usage, "--qat computes in f32: leave --precision out").into());
+        }
         let (start, seconds_before) = (Instant::now(), info.seconds);
         Ok(Self {
             plan,
@@ -404,6 +416,7 @@ mod tests {
             input: info(&[]).input,
             recipe: "train-export train".into(),
             init: None,
+            qat: None,
             resume: false,
             out: out.to_owned(),
             device: Device::Cpu,
@@ -441,6 +454,40 @@ mod tests {
             let rows = history(dir.path());
             assert!(rows[5][3] < 0.8 * rows[0][3], "{architecture}: training loss {} to {}", rows[0][3], rows[5][3]);
         }
+    }
+
+    /// Of a bundle whose quantised form lost what it knew, because the steps are coarse, training in integers brings it back.
+    #[test]
+    fn training_as_if_in_integers_makes_up_for_the_rounding() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name);
+        run(plan(&place("float"), settings(80)), Squares::shared(u64::MAX), &Stop::default()).unwrap();
+        let checkpoint = Checkpoint::load(&place("float")).unwrap();
+        let labels = checkpoint.info.labels.clone();
+        let mut net = Net::new(checkpoint.info.graph().unwrap(), Device::Cpu, 0).unwrap();
+        net.set(&checkpoint.average()).unwrap();
+        let accuracy = |net: &Net| {
+            let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, 8, 1, 0);
+            evaluate(net, loader, &Stop::default()).unwrap()
+        };
+        let bundle = crate::quantize::tests::coarse_bundle(&place("bundle"), &checkpoint, 10.0);
+        let ranges = crate::quantize::ranges_of(&bundle).unwrap();
+        net.imitate(ranges.clone());
+        let before = accuracy(&net);
+        let settings = Settings { lr: 2e-3, ..settings(60) };
+        let qat = Plan { qat: Some(bundle.clone()), ..plan(&place("qat"), settings.clone()) };
+        run(qat, Squares::shared(u64::MAX), &Stop::default()).unwrap();
+        let trained = Checkpoint::load(&place("qat")).unwrap();
+        assert_eq!(trained.info.labels, labels);
+        let mut net = Net::new(trained.info.graph().unwrap(), Device::Cpu, 0).unwrap();
+        net.set(&trained.average()).unwrap();
+        net.imitate(ranges);
+        let after = accuracy(&net);
+        assert!(after.loss() < 0.8 * before.loss(), "loss {} to {}", before.loss(), after.loss());
+        let bf16 = Settings { precision: Some(Precision::Bf16), ..settings };
+        let refused = Plan { qat: Some(bundle), ..plan(&place("bf16"), bf16) };
+        let error = run(refused, Squares::shared(u64::MAX), &Stop::default()).unwrap_err().to_string();
+        assert!(error.contains("--precision"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! From a graph to a network: batch norms are folded, and what follows a convolution (quantisation, a residual sum, an
+//! From a graph to a network: it is simplified (batch norms are folded), and what follows a convolution (quantisation, a residual sum, an
 //! activation) is fused into it. What cannot be run as it stands is refused by name.
 
 use ndarray::ArrayD;
@@ -8,6 +8,7 @@ use super::layers::{ConvArithmetic, ConvLayer, Layer, Network, Value, Work};
 use crate::model::graph::{
     Binary, Conv, Dense, Element, Graph, Node, Op, Pool, PoolFunction, Quantization, Unary, Weights, bias_steps, steps,
 };
+use crate::model::passes;
 use crate::{Error, ErrorKind, Result};
 
 /// The largest factor between two quantised values: beyond, a difference of one would overflow.
@@ -23,7 +24,7 @@ fn refuse<T>(node: &Node, why: impl std::fmt::Display) -> Result<T> {
 /// # Errors
 /// `Model` when the weights do not fit, `Engine` naming the node that the engine cannot run as it stands.
 pub fn fuse(graph: &Graph, weights: &Weights) -> Result<Network> {
-    graph.check(weights)?;
+    let (graph, weights) = &passes::simplify(graph, weights)?;
     let mut readers = vec![Vec::new(); graph.nodes().len()];
     for (value, node) in graph.values() {
         node.inputs.iter().for_each(|input| readers[input.index()].push(value.index()));
@@ -329,23 +330,6 @@ impl Fuser<'_> {
         Ok((weights, begin, scales))
     }
 
-    /// Folds a batch norm into the weights and bias of the convolution before it.
-    fn fold(&self, norm: usize, eps: f32, (weights, bias): (&mut [f32], &mut [f32])) {
-        let node = self.node_at(norm);
-        let [scale, shift, mean, variance] =
-            ["weight", "bias", "running_mean", "running_var"].map(|name| self.parameter(node, name));
-        let (Some(scale), Some(shift), Some(mean), Some(variance)) = (scale, shift, mean, variance) else { return };
-        let per_channel = weights.len() / bias.len().max(1);
-        let channels = scale.iter().zip(shift).zip(mean.iter().zip(variance));
-        for ((row, bias), ((scale, shift), (mean, variance))) in
-            weights.chunks_mut(per_channel.max(1)).zip(bias).zip(channels)
-        {
-            let factor = f64::from(*scale) / (f64::from(*variance) + f64::from(eps)).sqrt();
-            row.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
-            *bias = ((f64::from(*bias) - f64::from(*mean)) * factor + f64::from(*shift)) as f32;
-        }
-    }
-
     /// A convolution or dense layer and its tail.
     fn product(
         &mut self,
@@ -364,17 +348,9 @@ impl Fuser<'_> {
             let (Some(weight), bias) = (self.parameter(node, "weight"), self.parameter(node, "bias")) else {
                 return refuse(node, "it has no weights");
             };
-            let mut weights: Vec<f32> = weight.iter().copied().collect();
-            let mut bias = bias.filter(|_| has_bias).map_or(vec![0.0; rows], |bias| bias.iter().copied().collect());
-            let mut end = index;
-            if let Some(next) = self.reader(index)
-                && let Op::BatchNorm { eps } = self.node_at(next).op
-            {
-                self.fold(next, eps, (&mut weights, &mut bias));
-                self.fused[next] = true;
-                end = next;
-            }
-            let tail = self.tail(end);
+            let weights: Vec<f32> = weight.iter().copied().collect();
+            let bias = bias.filter(|_| has_bias).map_or(vec![0.0; rows], |bias| bias.iter().copied().collect());
+            let tail = self.tail(index);
             if tail.quantized.is_some() {
                 return refuse(self.node_at(index), "a float layer whose result is quantised is not supported");
             }

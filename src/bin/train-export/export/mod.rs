@@ -228,7 +228,7 @@ fn manifest(args: &ExportArgs, model: &Model) -> Result<Manifest> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::checkpoint::{Checkpoint, LAST, tests::info};
@@ -258,6 +258,19 @@ mod tests {
     fn args(run: &Path, out: &Path) -> ExportArgs {
         let checkpoint = Some(run.to_owned());
         ExportArgs { checkpoint, untrained: None, ..parse("--untrained 1 --note test --licence MIT", out).unwrap() }
+    }
+
+    pub fn manifest_of(checkpoint: &Checkpoint) -> Manifest {
+        let dir = tempfile::tempdir().unwrap();
+        checkpoint.save(&dir.path().join(LAST)).unwrap();
+        let (args, model) = (args(dir.path(), &dir.path().join("x")), Model::trained(dir.path()).unwrap());
+        manifest(&args, &model).unwrap()
+    }
+
+    pub fn golden_of(graph: &Graph, weights: &Weights) -> Golden {
+        let mut net = Net::new(graph.clone(), Device::Cpu, 0).unwrap();
+        net.set(weights).unwrap();
+        reference(&net, 0).unwrap()
     }
 
     #[test]

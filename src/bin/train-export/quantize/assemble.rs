@@ -7,7 +7,6 @@ use kinora::model::graph::{Binary, Conv, Dense, Graph, Node, Op, PoolFunction, U
 use kinora::{Error, ErrorKind, Result};
 use ndarray::{ArrayD, Axis, IxDyn};
 
-use super::fold::follower;
 use super::ranges::Ranges;
 
 /// The least multiplier from sums to an output's steps that engines take: below it a sum that is too large for f32 might
@@ -18,6 +17,12 @@ const MOST_BIAS_STEPS: f64 = (1 << 22) as f64;
 
 fn refuse(name: &str, why: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Model, format_args!("graph node '{name}': {why}"))
+}
+
+/// The node that reads `value`, if only one does.
+fn follower(graph: &Graph, value: Value) -> Option<&Node> {
+    let mut readers = graph.nodes().iter().filter(|node| node.inputs.contains(&value));
+    readers.next().filter(|_| readers.next().is_none())
 }
 
 /// The nodes of `graph` whose values are to be quantised: all but the logits, and what only a ReLU reads: that is cut off at

@@ -4,19 +4,23 @@
 
 mod assemble;
 mod correct;
-mod fold;
 mod judge;
 mod ranges;
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
-use kinora::model::graph::{Graph, Weights};
+use kinora::model::graph::{Graph, Node, Op, Weights};
+use kinora::model::{Bundle, onnx, passes};
+use kinora::{Error, ErrorKind};
 use tch::Device;
 
 use crate::interpreter::Net;
 use assemble::places;
-use ranges::{Method, Ranges};
+use ranges::Method;
 
 pub use judge::{Clips, Verdict};
+pub use ranges::Ranges;
 
 /// Values of one activation that the clips of one bias correction may have.
 const CORRECTION_VALUES: usize = 1 << 26;
@@ -47,7 +51,7 @@ pub fn quantize(graph: &Graph, weights: &Weights, calibration: &Clips, validatio
         !calibration.batches.is_empty() && !validation.batches.is_empty(),
         "no clips to calibrate with or to judge by"
     );
-    let (graph, weights) = fold::fold(graph, weights)?;
+    let (graph, weights) = passes::fold_batch_norm(graph, weights)?;
     let float = net(graph, &weights)?;
     let graph = float.graph();
     log::info!("int8: the values of {} clips", calibration.len());
@@ -76,6 +80,23 @@ pub fn quantize(graph: &Graph, weights: &Weights, calibration: &Clips, validatio
     Ok(Quantized { graph, weights, method: method.to_string(), verdicts, kept, float })
 }
 
+/// The quantisation of each value in the integer model of the bundle in `dir`, to train with.
+///
+/// # Errors
+/// `Model` when the bundle is broken or has no integer model.
+pub fn ranges_of(dir: &Path) -> Result<Ranges> {
+    let bundle = Bundle::load(dir)?;
+    let why = "it has no model.int8.onnx: export it with --int8 first";
+    let path =
+        bundle.onnx_int8().ok_or_else(|| Error::new(ErrorKind::Model, format_args!("{}: {why}", dir.display())))?;
+    let (graph, _) = onnx::read_graph(&path)?;
+    let of = |node: &Node| match (&node.op, node.inputs.first()) {
+        (Op::Quantize(q), Some(input)) => Some((graph.node(*input).name.clone(), q.clone())),
+        _ => None,
+    };
+    Ok(graph.nodes().iter().filter_map(of).collect())
+}
+
 fn net(graph: Graph, weights: &Weights) -> Result<Net> {
     let mut net = Net::new(graph, Device::Cpu, 0)?;
     net.set(weights)?;
@@ -83,4 +104,4 @@ fn net(graph: Graph, weights: &Weights) -> Result<Net> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

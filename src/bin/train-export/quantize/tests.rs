@@ -1,11 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use super::*;
 use crate::arch::Architecture;
+use crate::checkpoint::Checkpoint;
 use crate::export::Model;
-use crate::interpreter::{Pass, to_array};
+use crate::interpreter::{Pass, Precision, to_array};
 use crate::random;
 use kinora::model::graph::{Conv, Element, Op, Quantization, Unary};
 use kinora::model::manifest::{Colour, Input, Resize};
+use std::path::PathBuf;
 use tch::Tensor;
 
 /// An untrained net of 5 classes, its weights, and clips for it.
@@ -61,7 +63,7 @@ fn quantised_nets_answer_alike() {
 #[test]
 fn what_would_run_in_floats_is_refused() {
     let (graph, weights, clips) = model(Architecture::default().with("width", 2).unwrap(), 5);
-    let (graph, weights) = fold::fold(&graph, &weights).unwrap();
+    let (graph, weights) = passes::fold_batch_norm(&graph, &weights).unwrap();
     let float = net(graph.clone(), &weights).unwrap();
     let histograms = ranges::observe(&float, &[clips]).unwrap();
     assert_eq!(histograms.len(), places(&graph).len());
@@ -78,6 +80,58 @@ fn what_would_run_in_floats_is_refused() {
         assert!(error.contains("floats"), "{name}: {error}");
     }
     assert!(assemble::check_integer(&graph, &weights).unwrap_err().to_string().contains("'stem.spatial'"));
+}
+
+#[test]
+fn a_norm_on_its_own_is_refused() {
+    let (mut graph, clip) = Graph::new([2, 2, 8, 8]);
+    let x = graph.push("alone", Op::BatchNorm { eps: 1e-5 }, &[clip]).unwrap();
+    let x = graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    graph.push("head", Op::dense(2), &[x]).unwrap();
+    let weights = Net::new(graph.clone(), Device::Cpu, 1).unwrap().weights().unwrap();
+    let clips = clips(&random::normal(&mut fastrand::Rng::with_seed(1), &[2, 2, 2, 8, 8]).unwrap());
+    let error = quantize(&graph, &weights, &clips, &clips).err().unwrap().to_string();
+    assert!(error.contains("'alone'") && error.contains("--int8"), "{error}");
+}
+
+/// A net that is trained as if in integers computes what its integers compute, and its gradients reach every parameter but
+/// the statistics of its normalisations, which stay.
+#[test]
+fn imitated_integers_are_the_integers() {
+    for arch in ["r2plus1d-edge(width=4)", "r2plus1d-18(width=4)", "r3d-18(width=4)"] {
+        let (graph, weights, tensor) = model(arch.parse().unwrap(), 23);
+        let (folded, rest) = passes::fold_batch_norm(&graph, &weights).unwrap();
+        let histograms = ranges::observe(&net(folded.clone(), &rest).unwrap(), &[tensor.copy()]).unwrap();
+        let ranges: Ranges = histograms.iter().map(|(name, h)| (name.clone(), h.quantization(Method::Mse))).collect();
+        let (integers, rounded) = assemble::assemble(&folded, &rest, &ranges).unwrap();
+        let step = f64::from(ranges["stem.relu"].scale[0]);
+        let mut imitating = net(graph, &weights).unwrap();
+        imitating.imitate(ranges);
+        let stem = |net: &Net, name: &str, pass| {
+            let mut value = None;
+            let logits = net.forward_with(&tensor, pass, &mut |node, x| {
+                value = if node.name == name { Some(x.detach().copy()) } else { value.take() };
+                Ok(())
+            });
+            (logits.unwrap(), value.unwrap())
+        };
+        let (wanted, wanted_stem) = stem(&net(integers, &rounded).unwrap(), "stem.relu.dequantize", Pass::Evaluate);
+        let (got, got_stem) = stem(&imitating, "stem.relu", Pass::Train(Precision::F32));
+        // A bias is not rounded here, by which a value may fall to the other side between two steps.
+        let steps = (&got_stem - &wanted_stem).abs() / step;
+        let others = f64::try_from(steps.gt(0.5).mean(tch::Kind::Float)).unwrap();
+        assert!(others < 1e-2 && f64::try_from(steps.max()).unwrap() < 1.5, "{arch}: {others}");
+        let apart = |a: &Tensor| f64::try_from((a - &wanted).norm() / wanted.norm()).unwrap();
+        let float = logits(&folded, &rest, &tensor);
+        assert!(apart(&got) < 0.7 * apart(&float), "{arch}: {} and {}", apart(&got), apart(&float));
+        got.square().sum(tch::Kind::Float).backward();
+        for (name, parameter) in imitating.trained() {
+            let gradient = parameter.grad();
+            assert!(gradient.defined() && f64::try_from(gradient.abs().max()).unwrap() > 0.0, "{arch}: {name}");
+        }
+        let after = imitating.weights().unwrap();
+        assert_eq!(after["stem.norm.running_mean"], weights["stem.norm.running_mean"]);
+    }
 }
 
 /// A convolution with ReLU between Quantize and Dequantize against the integer arithmetic that engines use: the sum of
@@ -133,4 +187,22 @@ fn the_interpreter_computes_what_integers_do() {
         apart += usize::from(*got != wanted);
     }
     assert!(apart * 1000 <= y.len() && y.iter().any(|y| *y > 100.0), "seed {seed}: {apart} of {}", y.len());
+}
+
+/// A bundle of `checkpoint`, quantised with steps `factor` times as large as its values ask for.
+pub fn coarse_bundle(dir: &Path, checkpoint: &Checkpoint, factor: f32) -> PathBuf {
+    let (graph, weights) = (checkpoint.info.graph().unwrap(), checkpoint.average());
+    let (folded, rest) = passes::fold_batch_norm(&graph, &weights).unwrap();
+    let clips = random::normal(&mut fastrand::Rng::with_seed(1), &[4, 1, 4, 16, 16]).unwrap();
+    let float = net(folded.clone(), &rest).unwrap();
+    let mut ranges: Ranges = (ranges::observe(&float, &[clips]).unwrap().iter())
+        .map(|(name, h)| (name.clone(), h.quantization(Method::MinMax)))
+        .collect();
+    ranges.values_mut().for_each(|q| q.scale[0] *= factor);
+    let (integers, rounded) = assemble::assemble(&folded, &rest, &ranges).unwrap();
+    let manifest = crate::export::tests::manifest_of(checkpoint);
+    let golden = crate::export::tests::golden_of(&graph, &weights);
+    let int8 = Some((&integers, &rounded));
+    kinora::model::bundle::write(dir, manifest, &checkpoint.info.labels, (&graph, &weights), int8, &golden).unwrap();
+    dir.to_owned()
 }
