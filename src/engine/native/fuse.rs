@@ -4,7 +4,7 @@
 use ndarray::ArrayD;
 
 use super::kernels::{Residual, Span};
-use super::layers::{ConvArithmetic, ConvLayer, Layer, Network, Value, Work};
+use super::layers::{ConvArithmetic, ConvLayer, Extents, Layer, Network, Value, Work};
 use crate::model::graph::{
     Binary, Conv, Dense, Element, Graph, Node, Op, Pool, PoolFunction, Quantization, Unary, Weights, bias_steps, steps,
 };
@@ -266,9 +266,9 @@ impl Fuser<'_> {
         }
         let three = |list: &[usize]| std::array::from_fn(|axis| list[axis]);
         let pad = std::array::from_fn(|axis| conv.pad[axis]);
-        let shape = (three(&conv.kernel), three(&conv.stride), three(&conv.dilation), pad);
-        let rows = conv.channels;
-        self.product(index, shape, (rows, conv.bias, conv.quantized))
+        let (kernel, stride, dilation) = (three(&conv.kernel), three(&conv.stride), three(&conv.dilation));
+        let extents = Extents { kernel, stride, dilation, pad };
+        self.product(index, extents, (conv.channels, conv.bias, conv.quantized))
     }
 
     fn dense(&mut self, index: usize, dense: Dense) -> Result<()> {
@@ -284,8 +284,8 @@ impl Fuser<'_> {
             let scale = scales.iter().map(|s| (f64::from(scale_x) * f64::from(*s)) as f32).collect();
             return self.layer(index, index, Work::Logits { weights, begin, scale }, vec![input], None);
         }
-        let shape = ([1; 3], [1; 3], [1; 3], [(0, 0); 3]);
-        self.product(index, shape, (dense.features, dense.bias, dense.quantized))
+        let extents = Extents { kernel: [1; 3], stride: [1; 3], dilation: [1; 3], pad: [(0, 0); 3] };
+        self.product(index, extents, (dense.features, dense.bias, dense.quantized))
     }
 
     /// The integer weights of `index`, its bias without the input's zero point, and the weights' scales.
@@ -334,7 +334,7 @@ impl Fuser<'_> {
     fn product(
         &mut self,
         index: usize,
-        (kernel, stride, dilation, pad): ([usize; 3], [usize; 3], [usize; 3], [(usize, usize); 3]),
+        extents: Extents,
         (rows, has_bias, quantized): (usize, bool, bool),
     ) -> Result<()> {
         let node = self.node_at(index);
@@ -360,7 +360,7 @@ impl Fuser<'_> {
                 clamp = added.clamp;
             }
             let arithmetic = ConvArithmetic::Float { weights, bias, span: clamp };
-            let work = Work::Conv(ConvLayer { kernel, stride, dilation, pad, arithmetic });
+            let work = Work::Conv(ConvLayer { extents, arithmetic });
             return self.layer(index, tail.end, work, inputs, None);
         }
         let from = given.unwrap_or((1.0, 0));
@@ -395,7 +395,7 @@ impl Fuser<'_> {
             None => None,
         };
         let arithmetic = ConvArithmetic::Int8 { weights, begin, scale, span: span(to, tail.clamp), residual };
-        let work = Work::Conv(ConvLayer { kernel, stride, dilation, pad, arithmetic });
+        let work = Work::Conv(ConvLayer { extents, arithmetic });
         self.layer(index, tail.end, work, inputs, Some(result))
     }
 

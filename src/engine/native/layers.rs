@@ -65,17 +65,24 @@ pub enum Work {
     },
 }
 
+/// Which inputs an output of a convolution sees, over T, H, W.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extents {
+    /// Of the kernel.
+    pub kernel: [usize; 3],
+    /// From one output to the next.
+    pub stride: [usize; 3],
+    /// From one of the kernel's elements to the next.
+    pub dilation: [usize; 3],
+    /// Padding before and after.
+    pub pad: [(usize, usize); 3],
+}
+
 /// A convolution with what is fused into it.
 #[derive(Debug, Clone)]
 pub struct ConvLayer {
-    /// Kernel extent over T, H, W.
-    pub kernel: [usize; 3],
-    /// Stride over T, H, W.
-    pub stride: [usize; 3],
-    /// Dilation over T, H, W.
-    pub dilation: [usize; 3],
-    /// Padding before and after each axis.
-    pub pad: [(usize, usize); 3],
+    /// Which inputs it sees.
+    pub extents: Extents,
     /// Weights `[channels, C, kT, kH, kW]` and what becomes of the sums.
     pub arithmetic: ConvArithmetic,
 }

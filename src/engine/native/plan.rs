@@ -3,7 +3,7 @@
 use super::aligned::Aligned;
 use super::frames::{Border, Layout};
 use super::kernels::{Conv, Float, Geometry, Int8, Kernels, Rescale, Span};
-use super::layers::{ConvArithmetic, ConvLayer, Layer, Network, Work};
+use super::layers::{ConvArithmetic, ConvLayer, Extents, Layer, Network, Work};
 use crate::model::manifest::Mode;
 use crate::{Error, ErrorKind, Result};
 
@@ -117,12 +117,13 @@ fn refuse<T>(layer: &Layer, why: impl std::fmt::Display) -> Result<T> {
 pub fn check_causal(network: &Network) -> Result<()> {
     for layer in &network.layers {
         if let Work::Conv(conv) = &layer.work {
-            let (wanted, pad) = (conv.dilation[0] * (conv.kernel[0] - 1), conv.pad[0]);
+            let Extents { kernel, dilation, pad, .. } = conv.extents;
+            let (wanted, pad) = (dilation[0] * (kernel[0] - 1), pad[0]);
             if pad != (wanted, 0) {
                 let why = format_args!(
                     "it cannot be streamed: padding {pad:?} in time lets it see later frames, a causal kernel of {} has \
                      ({wanted}, 0): choose --mode window or train with causal=true",
-                    conv.kernel[0]
+                    kernel[0]
                 );
                 return refuse(layer, why);
             }
@@ -183,7 +184,7 @@ impl Plan {
             places[layer.output] = Some(place);
             let inputs: Vec<Place> = layer.inputs.iter().filter_map(|input| places[*input]).collect();
             let stride = match &layer.work {
-                Work::Conv(conv) => conv.stride[0],
+                Work::Conv(conv) => conv.extents.stride[0],
                 _ => 1,
             };
             let kernel = plan.kernel(network, layer, (&layouts, kernels), &inputs, place)?;
@@ -307,7 +308,7 @@ fn named<T>(layer: &Layer, result: Result<T>) -> Result<T> {
 }
 
 fn geometry(conv: &ConvLayer, input: Layout, output: Layout) -> Geometry {
-    let ConvLayer { kernel, stride, dilation, pad, .. } = *conv;
+    let Extents { kernel, stride, dilation, pad } = conv.extents;
     Geometry { kernel, stride, dilation, pad, input, output }
 }
 
@@ -319,10 +320,10 @@ fn needs(network: &Network) -> (Vec<Layout>, Vec<usize>) {
     let mut histories = vec![1; network.values.len()];
     for layer in &network.layers {
         if let (Work::Conv(conv), Some(input)) = (&layer.work, layer.inputs.first()) {
-            let [_, (top, bottom), (left, right)] = conv.pad;
+            let Extents { kernel, dilation, pad: [_, (top, bottom), (left, right)], .. } = conv.extents;
             let border = &mut layouts[*input].border;
             *border = border.union(Border { top, bottom, left, right });
-            histories[*input] = histories[*input].max(conv.dilation[0] * (conv.kernel[0] - 1) + 1);
+            histories[*input] = histories[*input].max(dilation[0] * (kernel[0] - 1) + 1);
         }
     }
     (layouts, histories)

@@ -16,8 +16,8 @@ pub fn frame<A: Arithmetic>(
     let mut result = Vec::with_capacity(output.volume());
     for y in 0..output.height {
         for x in 0..output.width {
-            for channel in 0..output.channels {
-                let mut sum = begin[channel];
+            for (channel, begin) in begin.iter().enumerate() {
+                let mut sum = *begin;
                 for (t, frame) in inputs.iter().enumerate() {
                     for i in 0..kernel[1] {
                         for j in 0..kernel[2] {

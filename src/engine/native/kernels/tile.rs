@@ -3,6 +3,11 @@
 //! vector and multiplied with the weights of `Q` vectors, so weights are loaded once for `P` positions and inputs once for
 //! `Q` vectors.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "P and Q are constants: these loops are unrolled, indices become registers"
+)]
+
 use std::mem::MaybeUninit;
 
 use super::lanes::{Arithmetic, Lanes};
@@ -83,6 +88,7 @@ fn opaque(x: usize) -> usize {
 
 /// The same for a pointer.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written")]
 fn opaque_pointer<T>(x: *const T) -> *const T {
     #[cfg(target_arch = "x86_64")]
     {
