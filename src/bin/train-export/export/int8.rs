@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use kinora::engine::{Engine, Kernels, Native};
-use kinora::model::graph::Graph;
+use kinora::model::graph::{Graph, Weights};
 use kinora::model::manifest::{Mode, Quantisation};
 use kinora::model::{Bundle, Golden};
 use tch::Tensor;
@@ -41,8 +41,7 @@ pub fn quantized(args: &ExportArgs, model: &Model, graph: &Graph) -> Result<(Qua
 }
 
 /// What the engine computes of the clip of `golden` with integers: the same with all kernels.
-pub fn logits(quantized: &Quantized, golden: &Golden) -> Result<Vec<f32>> {
-    let Quantized { graph, weights, .. } = quantized;
+pub fn logits((graph, weights): (&Graph, &Weights), golden: &Golden) -> Result<Vec<f32>> {
     let engine = Native::new(graph, weights, Mode::Window, Kernels::best(), 1)?;
     let mut logits = vec![0.0; golden.logits_f32.len()];
     engine.session()?.infer(golden.clip.view(), &mut logits)?;

@@ -1,6 +1,6 @@
 //! Export: a trained net becomes a bundle, and only if the engine computes the same logits as the trainer.
 
-mod int8;
+pub mod int8;
 mod model;
 
 use std::path::{Path, PathBuf};
@@ -102,7 +102,7 @@ pub fn command(args: &ExportArgs) -> Result<Bundle> {
     if args.int8 {
         let (quantized, says) = int8::quantized(args, &model, net.graph())?;
         for golden in &mut golden {
-            golden.logits_int8 = Some(int8::logits(&quantized, golden)?);
+            golden.logits_int8 = Some(int8::logits((&quantized.graph, &quantized.weights), golden)?);
         }
         (int8, manifest.quantisation) = (Some(quantized), Some(says));
     }

@@ -5,6 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::export::Model;
 use crate::interpreter::{Pass, Precision, to_array};
 use crate::random;
+use kinora::model::bundle;
 use kinora::model::graph::{Conv, Element, Op, Quantization, Unary};
 use kinora::model::manifest::{Colour, Input, Resize};
 use std::path::PathBuf;
@@ -201,8 +202,10 @@ pub fn coarse_bundle(dir: &Path, checkpoint: &Checkpoint, factor: f32) -> PathBu
     ranges.values_mut().for_each(|q| q.scale[0] *= factor);
     let (integers, rounded) = assemble::assemble(&folded, &rest, &ranges).unwrap();
     let manifest = crate::export::tests::manifest_of(checkpoint);
-    let golden = crate::export::tests::golden_of(&graph, &weights);
-    let int8 = Some((&integers, &rounded));
-    kinora::model::bundle::write(dir, manifest, &checkpoint.info.labels, (&graph, &weights), int8, &golden).unwrap();
+    let mut golden = crate::export::tests::golden_of(&graph, &weights);
+    let int8 = (&integers, &rounded);
+    golden.logits_int8 = Some(crate::export::int8::logits(int8, &golden).unwrap());
+    let (labels, model) = (&checkpoint.info.labels[..], (&graph, &weights));
+    bundle::write(dir, bundle::Parts { manifest, labels, model, int8: Some(int8), golden: &golden }).unwrap();
     dir.to_owned()
 }

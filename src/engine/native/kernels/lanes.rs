@@ -19,7 +19,7 @@ pub trait Arithmetic: Copy + Send + Sync + 'static {
     /// `finish` with values for `channels` channels in all, so that a vector of the last ones can be loaded.
     fn padded(finish: Self::Finish, channels: usize) -> Self::Finish;
 
-    /// The definition of a sum's end; see [`super::reference`]. `residual` is the value to add.
+    /// The definition of a sum's end; `reference` (in tests) has the rest. `residual` is the value to add.
     fn finish(finish: &Self::Finish, sum: Self::Sum, channel: usize, residual: Option<Self::Element>) -> Self::Element;
 
     /// The definition of a product's sum.
