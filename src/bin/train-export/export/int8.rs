@@ -98,3 +98,33 @@ pub fn sizes(bundle: &Bundle) {
         println!("model.onnx {:.2} MB, model.int8.onnx {:.2} MB", size(bundle.onnx()), size(int8));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::checkpoint::tests::info;
+
+    #[test]
+    fn clips_are_counted_and_labelled_by_name() {
+        let input = info(&[]).input;
+        let data: Arc<dyn Dataset> = data::open(&data::tests::data_args([]), &input, 1).unwrap().into();
+        let classes = data.labels().len();
+        let architecture = "r2plus1d-edge(width=2)".parse().unwrap();
+        let mut model = Model::untrained(architecture, input, classes, 1).unwrap();
+        model.labels = data.labels().iter().rev().cloned().collect();
+        let graph = model.graph().unwrap();
+        let some = clips(&data, (Part::Validation, 9), &model, &graph).unwrap();
+        let sizes: Vec<Vec<i64>> = some.batches.iter().map(Tensor::size).collect();
+        assert_eq!(sizes, [[8, 1, 4, 16, 16], [1, 1, 4, 16, 16]]);
+        assert!(some.what.starts_with("9 validation clips of the mannequin"), "{}", some.what);
+        let wanted: Vec<usize> =
+            (0..9).map(|index| classes - 1 - data.label(Part::Validation, index).unwrap()).collect();
+        assert_eq!(some.labels.as_ref(), Some(&wanted));
+        let refused =
+            |part, count, model: &Model| clips(&data, (part, count), model, &graph).err().unwrap().to_string();
+        assert!(refused(Part::Validation, 0, &model).contains("--validation 0.1"));
+        model.labels[3] = "hop".into();
+        assert!(refused(Part::Train, 2, &model).contains("none of the model's"));
+    }
+}
