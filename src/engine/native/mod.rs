@@ -144,9 +144,10 @@ impl Stream {
 
 impl Session for Stream {
     fn infer(&mut self, clip: ArrayView5<'_, f32>, logits: &mut [f32]) -> Result<()> {
-        let shape = &clip.shape()[1..];
-        match clip.as_slice() {
-            Some(planes) if shape == self.plan.clip => {
+        let (batch, shape) = (clip.shape()[0], &clip.shape()[1..]);
+        // A copy only if it does not lie in one piece.
+        match clip.as_standard_layout().as_slice() {
+            Some(planes) if batch == 1 && shape == self.plan.clip => {
                 self.state.reset();
                 self.run(planes, Mode::Window, logits).map(|_| ())
             }
