@@ -23,6 +23,9 @@ impl Border {
     }
 }
 
+/// The most elements of a value, with its border, in all frames of its ring.
+const MAX_ELEMENTS: usize = 1 << 28;
+
 /// How one frame lies in memory: `[top + H + bottom, left + W + right, C]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Layout {
@@ -41,6 +44,18 @@ impl Layout {
     /// Elements of a frame.
     pub fn len(&self) -> usize {
         (self.border.top + self.height + self.border.bottom) * self.row()
+    }
+
+    /// Whether `slots` frames are small enough to be kept in memory: a model may ask for any padding.
+    pub fn fits(&self, slots: usize) -> bool {
+        let Border { top, bottom, left, right } = self.border;
+        let sides = [[top, self.height, bottom], [left, self.width, right]];
+        let mut size = self.channels.checked_mul(slots + 1);
+        for side in sides {
+            let side = side.into_iter().try_fold(0_usize, usize::checked_add);
+            size = size.zip(side).and_then(|(size, side)| size.checked_mul(side));
+        }
+        size.is_some_and(|size| size <= MAX_ELEMENTS)
     }
 
     /// The first element inside of the border.

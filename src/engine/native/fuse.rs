@@ -226,10 +226,12 @@ impl Fuser<'_> {
         let mut at = end;
         let mut passed = None;
         if quantized.is_some() {
-            match self.reader(at) {
-                Some(next) if matches!(self.node_at(next).op, Op::Dequantize(_)) => (at, passed) = (next, Some(next)),
-                _ => return tail,
-            }
+            let undone = self.reader(at).filter(|next| {
+                let node = self.node_at(*next);
+                matches!(&node.op, Op::Dequantize(q) if per_tensor(node, q).ok() == quantized)
+            });
+            let Some(next) = undone else { return tail };
+            (at, passed) = (next, Some(next));
         } else if clamp != FREE {
             return tail;
         }

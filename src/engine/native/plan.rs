@@ -167,6 +167,13 @@ impl Plan {
             classes: network.values[last.output].shape[0],
         };
         let (layouts, histories) = needs(network);
+        for layer in &network.layers {
+            let value = layer.output;
+            let slots = network.values[value].shape[1].max(histories[value]);
+            if !layouts[value].fits(slots) {
+                return refuse(layer, format_args!("its result {:?} with its border is too large", layouts[value]));
+            }
+        }
         let mut last_read = vec![usize::MAX; network.values.len()];
         for (n, layer) in network.layers.iter().enumerate() {
             layer.inputs.iter().for_each(|input| last_read[*input] = n);

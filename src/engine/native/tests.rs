@@ -275,6 +275,40 @@ fn kernels_and_threads_agree() {
     }
 }
 
+/// A Dequantize with another scale than the Quantize before it is a change of value, not part of a residual sum.
+#[test]
+fn what_does_not_undo_its_quantisation_is_refused() {
+    let (graph, weights) = net(1, 4, true, true);
+    let (mut other, _) = Graph::new(graph.input_shape()[1..].try_into().unwrap());
+    let last = graph.nodes().iter().rposition(|node| matches!(node.op, Op::Dequantize(_))).unwrap();
+    for (index, node) in graph.nodes().iter().enumerate().skip(1) {
+        let op = match &node.op {
+            Op::Dequantize(q) if index == last => {
+                let scale = vec![q.scale[0] * 2.0];
+                Op::Dequantize(Quantization { scale, ..q.clone() })
+            }
+            op => op.clone(),
+        };
+        other.push(node.name.clone(), op, &node.inputs).unwrap();
+    }
+    let refused = fuse(&other, &weights).err().unwrap().to_string();
+    assert!(refused.contains("does not undo"), "{refused}");
+}
+
+#[test]
+fn padding_without_end_is_refused() {
+    let (mut graph, clip) = Graph::new([1, 4, 8, 8]);
+    let (huge, far) = (1 << 40, 1 << 40);
+    let conv = Conv { stride: vec![1, far, far], pad: vec![(0, 0), (huge, 0), (huge, 0)], ..Conv::new(1, [1, 1, 1]) };
+    let x = graph.push("conv", Op::Conv(conv), &[clip]).unwrap();
+    let x = graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    graph.push("head", Op::Dense(Dense { features: 1, bias: false, quantized: false }), &[x]).unwrap();
+    let shapes: Vec<_> = graph.parameters().into_iter().map(|p| (p.name, ArrayD::zeros(IxDyn(&p.shape)))).collect();
+    let weights: Weights = shapes.into_iter().collect();
+    let refused = Native::new(&graph, &weights, Mode::Window, Kernels::best(), 1).err().unwrap();
+    assert!(refused.to_string().contains("too large"), "{refused}");
+}
+
 #[test]
 fn what_sees_later_frames_is_not_streamed() {
     let (graph, clip) = Graph::new([1, 4, 8, 8]);
