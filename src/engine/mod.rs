@@ -86,7 +86,7 @@ pub trait Session: Send {
 /// Which engine runs a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Choice {
-    /// `native` if it can run the model as asked, else `tract`.
+    /// `native` if it can run the model as asked and has kernels for this processor, else `tract`.
     #[default]
     Auto,
     /// Our own kernels, int8 and f32, on windows and on streams.
@@ -142,9 +142,14 @@ impl Default for Options {
 pub fn open(bundle: &Bundle, options: &Options) -> Result<Box<dyn Engine>> {
     let native = || -> Result<Box<dyn Engine>> { checked(Box::new(Native::open(bundle, options)?), bundle) };
     let tract = || -> Result<Box<dyn Engine>> { checked(Box::new(Tract::open(bundle, options)?), bundle) };
+    let mode = bundle.manifest.run.mode;
     match options.engine {
         Choice::Native => native(),
         Choice::Tract => tract(),
+        // Plain loops take twice as long for a window as tract's kernels do; a stream's frame is still the quicker way.
+        Choice::Auto if Kernels::best() == Kernels::Reference && options.mode.unwrap_or(mode) == Mode::Window => {
+            tract().or_else(|_| native())
+        }
         Choice::Auto => native().or_else(|refused| {
             // Only what tract can do, too, is left to it; else the first reason is the one to know.
             log::info!("{refused}: tract runs this model");
