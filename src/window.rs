@@ -99,9 +99,14 @@ impl Window {
         self.held == self.frames && self.since.is_none_or(|planes| planes >= hop)
     }
 
+    /// Notes a decision: the next is due a hop later.
+    pub fn decided(&mut self) {
+        self.since = Some(0);
+    }
+
     /// The window as a clip `[1, C, T, H, W]`, oldest plane first; the next decision is due a hop later.
     pub fn clip(&mut self) -> ArrayView5<'_, f32> {
-        self.since = Some(0);
+        self.decided();
         let len = self.plane_len();
         let pixels = self.shape[1] * self.shape[2];
         for t in 0..self.frames {

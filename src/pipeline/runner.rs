@@ -76,8 +76,9 @@ impl Runner {
         if self.mode == Mode::Stream && !self.fresh || !self.window.due(hop) {
             return Ok(None);
         }
-        if self.mode == Mode::Window {
-            self.session.infer(self.window.clip(), &mut self.logits)?;
+        match self.mode {
+            Mode::Window => self.session.infer(self.window.clip(), &mut self.logits)?,
+            Mode::Stream => self.window.decided(),
         }
         self.fresh = false;
         Ok(Some(&mut self.logits))
@@ -96,5 +97,54 @@ impl Runner {
     /// How full the window is, 0 to 1.
     pub fn filled(&self) -> f32 {
         self.window.filled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use ndarray::ArrayView5;
+
+    /// Writes the number of planes it has seen, after every second one.
+    struct Counter(usize);
+
+    impl Session for Counter {
+        fn infer(&mut self, _: ArrayView5<'_, f32>, _: &mut [f32]) -> Result<()> {
+            unreachable!("a stream")
+        }
+
+        fn push(&mut self, _: &[f32], logits: &mut [f32]) -> Result<bool> {
+            self.0 += 1;
+            logits[0] = self.0 as f32;
+            Ok(self.0.is_multiple_of(2))
+        }
+
+        fn reset(&mut self) {
+            self.0 = 0;
+        }
+    }
+
+    #[test]
+    fn a_stream_sees_each_plane_once_and_is_asked_every_hop() -> Result<()> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mannequin/manifest.toml");
+        let mut manifest = Manifest::parse(&std::fs::read_to_string(path).unwrap())?;
+        (manifest.input.frames, manifest.input.height, manifest.input.width) = (4, 1, 1);
+        let mut runner = Runner::with(Box::new(Counter(0)), Mode::Stream, &manifest);
+        for _ in 0..2 {
+            let mut decided = Vec::new();
+            for n in 1..=14 {
+                if n == 9 {
+                    runner.repeat()?
+                } else {
+                    runner.push(&[0.0; 3])?
+                }
+                decided.extend(runner.decide(3)?.map(|logits| (n, logits[0] as usize)));
+            }
+            // From the first full window on, at the first fresh logits that a hop allows.
+            assert_eq!(decided, [(4, 4), (8, 8), (12, 12)]);
+            runner.reset();
+        }
+        Ok(())
     }
 }
