@@ -147,11 +147,13 @@ impl Classifier {
         runner.reset();
         let classes = runner.logits().len();
         let mut answer = Answer { clips: 0, probabilities: vec![0.0; classes], logits: vec![0.0; classes] };
-        let mut add = |logits: &mut [f32]| {
+        let mut take = |runner: &mut Runner| -> Result<bool> {
+            let Some(logits) = runner.decide(*hop)? else { return Ok(false) };
             answer.logits.iter_mut().zip(logits.iter()).for_each(|(sum, x)| *sum += x);
             activation.apply(logits);
             answer.probabilities.iter_mut().zip(logits.iter()).for_each(|(sum, p)| *sum += p);
             answer.clips += 1;
+            Ok(true)
         };
         let mut answered = false;
         each_plane(source, intake, plane, |plane| {
@@ -162,18 +164,12 @@ impl Classifier {
                 runner.repeat()?;
             }
             runner.push(&plane.data)?;
-            if let Some(logits) = runner.decide(*hop)? {
-                add(logits);
-                answered = true;
-            }
+            answered |= take(runner)?;
             Ok(())
         })?;
         while !answered {
             runner.repeat()?;
-            if let Some(logits) = runner.decide(*hop)? {
-                add(logits);
-                answered = true;
-            }
+            answered = take(runner)?;
         }
         let share = 1.0 / answer.clips as f32;
         answer.probabilities.iter_mut().chain(&mut answer.logits).for_each(|x| *x *= share);

@@ -3,8 +3,8 @@
 
 use ndarray::ArrayD;
 
-use super::kernels::{Residual, Span};
-use super::layers::{ConvArithmetic, ConvLayer, Extents, Layer, Network, Value, Work};
+use super::kernels::{Extents, Residual, Span};
+use super::layers::{ConvArithmetic, ConvLayer, Layer, Network, Value, Work};
 use crate::model::graph::{
     Binary, Conv, Dense, Element, Graph, Node, Op, Pool, PoolFunction, Quantization, Unary, Weights, bias_steps, steps,
 };
@@ -148,7 +148,7 @@ impl Fuser<'_> {
             output: self.network.values.len(),
             macs: self.graph.node_macs(node),
         };
-        self.network.values.push(Value { name: last.name.clone(), shape, quantized });
+        self.network.values.push(Value { shape, quantized });
         self.places[end] = Some(layer.output);
         self.network.layers.push(layer);
         Ok(())
@@ -417,9 +417,9 @@ impl Fuser<'_> {
         }
         let given = self.network.values[input].quantized;
         let (scale, span, end, to) = self.average(index, given, (h * w) as f32)?;
-        let Some(span) = span.or(given.is_none().then_some(Span { low: 0.0, high: 0.0, zero: 0 })) else {
+        if given.is_some() && span.is_none() {
             return refuse(self.node_at(index), "its result is not quantised, so it would run in float");
-        };
+        }
         self.layer(index, end, Work::AveragePool { kernel: [h, w], scale, span }, vec![input], to)
     }
 

@@ -1,13 +1,11 @@
 //! A network as layers: what the engine runs one after another, each with all that is fused into it. Values lie frame by
 //! frame; vectors (after the mean over T, H, W) are frames of one pixel.
 
-use super::kernels::{Residual, Span};
+use super::kernels::{Extents, Residual, Span};
 
 /// What a layer computes and others read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
-    /// The graph node that computes it.
-    pub name: String,
     /// Channels, T, H, W.
     pub shape: [usize; 4],
     /// Scale and zero point as u8; `None` is f32.
@@ -42,8 +40,8 @@ pub enum Work {
         kernel: [usize; 2],
         /// `m = s_x / (n s_y)`, or `1 / n` for f32.
         scale: f32,
-        /// Of integers.
-        span: Span,
+        /// Of integers; `None` for f32.
+        span: Option<Span>,
     },
     /// The mean over T, H, W. Integers as for a pool.
     Mean {
@@ -63,19 +61,6 @@ pub enum Work {
         /// `s_x s_w` of each feature.
         scale: Vec<f32>,
     },
-}
-
-/// Which inputs an output of a convolution sees, over T, H, W.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extents {
-    /// Of the kernel.
-    pub kernel: [usize; 3],
-    /// From one output to the next.
-    pub stride: [usize; 3],
-    /// From one of the kernel's elements to the next.
-    pub dilation: [usize; 3],
-    /// Padding before and after.
-    pub pad: [(usize, usize); 3],
 }
 
 /// A convolution with what is fused into it.

@@ -101,7 +101,7 @@ impl Engine for Native {
     }
 
     fn session(&self) -> Result<Box<dyn Session>> {
-        Ok(Box::new(Stream { state: State::new(self.plan.clone(), self.pool.clone()), plan: self.plan.clone() }))
+        Ok(Box::new(Stream(State::new(self.plan.clone(), self.pool.clone()))))
     }
 
     fn profile(&self, runs: usize) -> Option<Vec<LayerTime>> {
@@ -113,19 +113,16 @@ impl Engine for Native {
     }
 }
 
-struct Stream {
-    state: State,
-    plan: Arc<Plan>,
-}
+struct Stream(State);
 
 impl Stream {
     fn run(&mut self, planes: &[f32], mode: Mode, logits: &mut [f32]) -> Result<bool> {
         let failed = |why: String| Err(Error::new(ErrorKind::Engine, format_args!("engine native: {why}")));
-        let Plan { clip: [channels, frames, height, width], classes, .. } = *self.plan;
+        let Plan { clip: [channels, frames, height, width], classes, .. } = *self.0.plan;
         let frames = if mode == Mode::Stream { 1 } else { frames };
         let wanted = channels * frames * height * width;
-        if self.plan.mode != mode {
-            return failed(format!("a {mode:?} was asked of a session that was made for a {:?}", self.plan.mode));
+        if self.0.plan.mode != mode {
+            return failed(format!("a {mode:?} was asked of a session that was made for a {:?}", self.0.plan.mode));
         }
         if planes.len() != wanted || logits.len() != classes {
             return failed(format!(
@@ -134,7 +131,7 @@ impl Stream {
                 logits.len()
             ));
         }
-        let emitted = self.state.run(planes, logits);
+        let emitted = self.0.run(planes, logits);
         match emitted && !logits.iter().all(|x| x.is_finite()) {
             true => failed("a logit is not finite: the model's weights or its input are out of range".into()),
             false => Ok(emitted),
@@ -147,12 +144,11 @@ impl Session for Stream {
         let (batch, shape) = (clip.shape()[0], &clip.shape()[1..]);
         // A copy only if it does not lie in one piece.
         match clip.as_standard_layout().as_slice() {
-            Some(planes) if batch == 1 && shape == self.plan.clip => {
-                self.state.reset();
+            Some(planes) if batch == 1 && shape == self.0.plan.clip => {
                 self.run(planes, Mode::Window, logits).map(|_| ())
             }
             _ => {
-                let why = format_args!("engine native: a clip {:?} given, {:?} wanted", clip.shape(), self.plan.clip);
+                let why = format_args!("engine native: a clip {:?} given, {:?} wanted", clip.shape(), self.0.plan.clip);
                 Err(Error::new(ErrorKind::Engine, why))
             }
         }
@@ -163,6 +159,6 @@ impl Session for Stream {
     }
 
     fn reset(&mut self) {
-        self.state.reset();
+        self.0.reset();
     }
 }

@@ -2,8 +2,8 @@
 
 use super::aligned::Aligned;
 use super::frames::{Border, Layout};
-use super::kernels::{Conv, Float, Geometry, Int8, Kernels, Rescale, Span};
-use super::layers::{ConvArithmetic, ConvLayer, Extents, Layer, Network, Work};
+use super::kernels::{Conv, Extents, Float, Geometry, Int8, Kernels, Rescale, Span};
+use super::layers::{ConvArithmetic, Layer, Network, Work};
 use crate::model::manifest::Mode;
 use crate::{Error, ErrorKind, Result};
 
@@ -150,10 +150,7 @@ impl Plan {
         let (Some(first), Some(last)) = (network.layers.first(), network.layers.last()) else {
             return Err(Error::new(ErrorKind::Engine, "engine native: the model has no layers"));
         };
-        if !kernels.is_available() {
-            let why = format_args!("kernels {kernels}: this processor does not run them: leave --kernels out");
-            return Err(Error::new(ErrorKind::Engine, why));
-        }
+        kernels.require()?;
         let mut plan = Self {
             mode,
             kernels,
@@ -243,8 +240,8 @@ impl Plan {
         inputs: &[Place],
         output: Place,
     ) -> Result<Kernel> {
-        let value = |n: usize| layer.inputs.get(n).map(|input| &network.values[*input]);
-        let zero = value(0).and_then(|value| value.quantized).map_or(0, |(_, zero)| zero);
+        let given = layer.inputs.first().and_then(|input| network.values[*input].quantized);
+        let zero = given.map_or(0, |(_, zero)| zero);
         let to = &network.values[layer.output];
         Ok(match (&layer.work, inputs, output) {
             (Work::Load, [], Place::U8(output)) => {
@@ -253,7 +250,8 @@ impl Plan {
             }
             (Work::Load, [], Place::F32(output)) => Kernel::LoadF32 { output },
             (Work::Conv(conv), [input, rest @ ..], output) => {
-                let geometry = geometry(conv, layouts[layer.inputs[0]], layouts[layer.output]);
+                let (input_layout, output_layout) = (layouts[layer.inputs[0]], layouts[layer.output]);
+                let geometry = Geometry { extents: conv.extents, input: input_layout, output: output_layout };
                 let residual = rest.first().copied();
                 match (&conv.arithmetic, *input, residual, output) {
                     (
@@ -278,10 +276,10 @@ impl Plan {
                     _ => return refuse(layer, "integers and floats are mixed"),
                 }
             }
-            (&Work::AveragePool { kernel, scale, span }, &[Place::U8(input)], Place::U8(output)) => {
+            (&Work::AveragePool { kernel, scale, span: Some(span) }, &[Place::U8(input)], Place::U8(output)) => {
                 Kernel::PoolU8 { kernel, scale, span, zero, input, output }
             }
-            (&Work::AveragePool { kernel, scale, .. }, &[Place::F32(input)], Place::F32(output)) => {
+            (&Work::AveragePool { kernel, scale, span: None }, &[Place::F32(input)], Place::F32(output)) => {
                 Kernel::PoolF32 { kernel, scale, input, output }
             }
             (&Work::Mean { positions, scale, span }, &[input], output) => {
@@ -312,11 +310,6 @@ impl Place {
 
 fn named<T>(layer: &Layer, result: Result<T>) -> Result<T> {
     result.map_err(|error| error.within(format_args!("engine native: node '{}'", layer.name)))
-}
-
-fn geometry(conv: &ConvLayer, input: Layout, output: Layout) -> Geometry {
-    let Extents { kernel, stride, dilation, pad } = conv.extents;
-    Geometry { kernel, stride, dilation, pad, input, output }
 }
 
 /// The layout of each value, with the border that its readers want, and how many of its frames they look back on.

@@ -13,7 +13,7 @@ use crate::model::manifest::Mode;
 
 /// What a session computes with; all memory is allocated here, once.
 pub(super) struct State {
-    plan: Arc<Plan>,
+    pub plan: Arc<Plan>,
     pool: Arc<Pool>,
     bytes: Vec<Frames<u8>>,
     floats: Vec<Frames<f32>>,
@@ -54,9 +54,6 @@ impl State {
         let mut logits = vec![0.0; plan.classes];
         let filling = if plan.mode == Mode::Stream { plan.clip[1] } else { 1 };
         for n in 0..filling + runs {
-            if plan.mode == Mode::Window {
-                self.reset();
-            }
             let mut begin = Instant::now();
             self.visit(planes, &mut logits, |step| {
                 let took = begin.elapsed().as_secs_f64();
@@ -75,6 +72,9 @@ impl State {
     /// As [`State::run`], and calls `visit` after each step with its number.
     fn visit(&mut self, planes: &[f32], logits: &mut [f32], mut visit: impl FnMut(usize)) -> bool {
         let plan = self.plan.clone();
+        if plan.mode == Mode::Window {
+            self.reset();
+        }
         let mut emitted = false;
         for (number, step) in plan.steps.iter().enumerate() {
             if let &Kernel::Mean { state, input, .. } = &step.kernel {

@@ -15,17 +15,24 @@ const MAX_TAPS: usize = 64;
 /// Output rows that a thread takes at a time, at least.
 const ROWS: usize = 8;
 
-/// What a convolution looks like: a cross-correlation over T, H, W, as ONNX has it.
+/// Which inputs an output of a convolution sees, over T, H, W: a cross-correlation, as ONNX has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extents {
+    /// Of the kernel.
+    pub kernel: [usize; 3],
+    /// From one output to the next.
+    pub stride: [usize; 3],
+    /// From one of the kernel's elements to the next.
+    pub dilation: [usize; 3],
+    /// Padding before and after.
+    pub pad: [(usize, usize); 3],
+}
+
+/// A convolution's extents and the frames between which it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
-    /// Kernel extent over T, H, W.
-    pub kernel: [usize; 3],
-    /// Stride over T, H, W.
-    pub stride: [usize; 3],
-    /// Dilation over T, H, W.
-    pub dilation: [usize; 3],
-    /// Padding before and after each axis.
-    pub pad: [(usize, usize); 3],
+    /// Which inputs an output sees.
+    pub extents: Extents,
     /// A frame that is read; its border is at least the padding.
     pub input: Layout,
     /// A frame that is written.
@@ -89,10 +96,8 @@ impl<A: Arithmetic> Conv<A> {
         A: Tabled,
     {
         let refuse = |why: String| Err(Error::new(ErrorKind::Engine, format_args!("kernels {kernels}: {why}")));
-        if !kernels.is_available() {
-            return refuse("this processor does not run them: leave --kernels out".into());
-        }
-        let Geometry { kernel, dilation, pad, input, output, .. } = geometry;
+        kernels.require()?;
+        let Geometry { extents: Extents { kernel, dilation, pad, .. }, input, output } = geometry;
         let per_output = kernel.iter().product::<usize>() * input.channels;
         if weights.len() != per_output * output.channels || begin.len() != output.channels || output.volume() == 0 {
             return refuse(format!("{geometry:?} does not fit {} weights, {} biases", weights.len(), begin.len()));
@@ -158,7 +163,7 @@ impl<A: Arithmetic> Conv<A> {
 
     /// The last element that an output frame reads, counted from a frame's first.
     fn reach(&self) -> usize {
-        let Geometry { stride, input, output, .. } = &self.geometry;
+        let Geometry { extents: Extents { stride, .. }, input, output } = &self.geometry;
         let far = self.taps.iter().map(|(_, offset)| offset).max().copied().unwrap_or(0);
         let last = (output.height - 1) * stride[1] * input.row() + (output.width - 1) * stride[2] * input.channels;
         far + last + self.groups * A::GROUP
@@ -177,20 +182,20 @@ impl<A: Arithmetic> Conv<A> {
         output: &mut Frames<A::Element>,
         wanted: Range<usize>,
     ) {
-        let geometry = &self.geometry;
-        assert!(input.layout == geometry.input && output.layout == geometry.output, "layouts are those of the plan");
+        let Geometry { extents, input: from_layout, output: to_layout } = &self.geometry;
+        assert!(input.layout == *from_layout && output.layout == *to_layout, "layouts are those of the plan");
         let other = residual.map(|other| other.layout);
         let same = |a: Layout| (a.height, a.width, a.channels);
         assert!(other.is_none_or(|other| same(other) == same(output.layout)), "a residual has the output's shape");
         assert!(input.last() + self.reach() <= input.data().len(), "a kernel stays inside of its input");
         let steps = |layout: &Layout| Steps { row: layout.row(), column: layout.channels };
         let step =
-            Steps { row: geometry.stride[1] * input.layout.row(), column: geometry.stride[2] * input.layout.channels };
+            Steps { row: extents.stride[1] * from_layout.row(), column: extents.stride[2] * from_layout.channels };
         let (from, from_ring) = (Shared(input.data().as_ptr()), input.ring());
         let (to_ring, to_origin) = (output.ring(), output.layout.origin());
-        let (to, to_steps) = (Shared(output.data_mut().as_mut_ptr()), steps(&geometry.output));
+        let (to, to_steps) = (Shared(output.data_mut().as_mut_ptr()), steps(to_layout));
         let added = residual.map(|other| (Shared(other.data().as_ptr()), other.ring(), other.layout));
-        let (height, width) = (geometry.output.height, geometry.output.width);
+        let (height, width) = (to_layout.height, to_layout.width);
         let blocks = if pool.threads() == 1 { 1 } else { height.div_ceil(ROWS) };
         let rows = height.div_ceil(blocks);
         // Tiles of channels outermost: their weights stay in the cache for all frames.
@@ -198,10 +203,10 @@ impl<A: Arithmetic> Conv<A> {
             let (from, to) = (&from, &to);
             let (tile, rest) = (&self.tiles[item / (wanted.len() * blocks)], item % (wanted.len() * blocks));
             let (t, block) = (wanted.start + rest / blocks, rest % blocks);
-            let first = (t * geometry.stride[0]) as isize - geometry.pad[0].0 as isize;
+            let first = (t * extents.stride[0]) as isize - extents.pad[0].0 as isize;
             let mut taps = [from.0; MAX_TAPS];
             for (tap, (n, offset)) in taps.iter_mut().zip(&self.taps) {
-                let frame = from_ring.at(first + (n * geometry.dilation[0]) as isize, count);
+                let frame = from_ring.at(first + (n * extents.dilation[0]) as isize, count);
                 *tap = from.0.wrapping_add(frame + offset);
             }
             let place = to_ring.at(t as isize, t + 1) + to_origin + tile.channel;

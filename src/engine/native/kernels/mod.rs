@@ -19,7 +19,9 @@ mod x86;
 
 use std::fmt;
 
-pub use conv::{Conv, Geometry};
+use crate::{Error, ErrorKind, Result};
+
+pub use conv::{Conv, Extents, Geometry};
 pub use lanes::{Float, Int8, Rescale, Residual, Span};
 
 /// A set of kernels.
@@ -58,6 +60,20 @@ impl Kernels {
         #[cfg(not(target_arch = "x86_64"))]
         {
             self == Self::Reference
+        }
+    }
+
+    /// Refuses kernels that this processor does not run. Whoever calls them must have asked.
+    ///
+    /// # Errors
+    /// `Engine`, naming the kernels.
+    pub(super) fn require(self) -> Result<()> {
+        match self.is_available() {
+            true => Ok(()),
+            false => {
+                let why = format_args!("kernels {self}: this processor does not run them: leave --kernels out");
+                Err(Error::new(ErrorKind::Engine, why))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The definition of a convolution: plain loops over plain arrays. Every other kernel must give the same.
 
-use super::Geometry;
 use super::lanes::Arithmetic;
+use super::{Extents, Geometry};
 
 /// One output frame, channels last and without a border, from the `kT` input frames it sees, each channels last and without
 /// a border; `None` is a frame of padding. `weights` is `[channels, C, kT, kH, kW]`, `padding` the value around a frame.
@@ -12,7 +12,7 @@ pub fn frame<A: Arithmetic>(
     residual: Option<&[A::Element]>,
     padding: A::Element,
 ) -> Vec<A::Element> {
-    let Geometry { kernel, stride, dilation, pad, input, output, .. } = geometry;
+    let Geometry { extents: Extents { kernel, stride, dilation, pad }, input, output } = geometry;
     let mut result = Vec::with_capacity(output.volume());
     for y in 0..output.height {
         for x in 0..output.width {

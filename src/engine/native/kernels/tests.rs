@@ -37,7 +37,7 @@ fn geometry(random: &mut fastrand::Rng) -> Geometry {
     let out = |axis: usize, size: usize| (size + pad[axis].0 + pad[axis].1 - extent(axis)) / stride[axis] + 1;
     let border = Border { top: more(random), bottom: more(random), left: more(random), right: more(random) };
     let output = Layout { channels: channels(random), height: out(1, height), width: out(2, width), border };
-    Geometry { kernel, stride, dilation, pad, input, output }
+    Geometry { extents: Extents { kernel, stride, dilation, pad }, input, output }
 }
 
 /// The frames of a value without their border.
@@ -63,10 +63,10 @@ fn check<A: Tabled>(
     same: impl Fn(A::Element, A::Element) -> bool,
 ) -> Result<()> {
     let count = input.slots();
-    let extent = geometry.dilation[0] * (geometry.kernel[0] - 1) + 1;
-    let padded = count + geometry.pad[0].0 + geometry.pad[0].1;
+    let extent = geometry.extents.dilation[0] * (geometry.extents.kernel[0] - 1) + 1;
+    let padded = count + geometry.extents.pad[0].0 + geometry.extents.pad[0].1;
     let Some(room) = padded.checked_sub(extent) else { return Ok(()) };
-    let wanted = room / geometry.stride[0] + 1;
+    let wanted = room / geometry.extents.stride[0] + 1;
     let planes: Vec<_> = (0..count).map(|t| interior(input, t)).collect();
     for kernels in Kernels::available() {
         let conv = Conv::<A>::new(kernels, *geometry, weights, begin, finish())?;
@@ -75,8 +75,11 @@ fn check<A: Tabled>(
             let untouched = output.clone();
             conv.run(&Pool::new(threads).unwrap(), (input, count), residual, &mut output, 0..wanted);
             for t in 0..wanted {
-                let inputs: Vec<_> = (0..geometry.kernel[0])
-                    .map(|n| (t * geometry.stride[0] + n * geometry.dilation[0]).checked_sub(geometry.pad[0].0))
+                let inputs: Vec<_> = (0..geometry.extents.kernel[0])
+                    .map(|n| {
+                        (t * geometry.extents.stride[0] + n * geometry.extents.dilation[0])
+                            .checked_sub(geometry.extents.pad[0].0)
+                    })
                     .map(|t| t.and_then(|t| planes.get(t)).map(Vec::as_slice))
                     .collect();
                 let other = residual.map(|frames| interior(frames, t));
@@ -129,7 +132,7 @@ fn integers_are_those_of_the_definition() {
             true => [0, 255][byte.usize(..2)],
             false => byte.u8(..),
         });
-        let per_output = geometry.kernel.iter().product::<usize>() * geometry.input.channels;
+        let per_output = geometry.extents.kernel.iter().product::<usize>() * geometry.input.channels;
         let weight = |random: &mut fastrand::Rng| match extreme {
             true => [-128, 127][random.usize(..2)],
             false => random.i8(..),
@@ -162,7 +165,7 @@ fn floats_are_near_the_definition() {
         let mut value = random.fork();
         let mut draw = move || 2.0 * value.f32() - 1.0;
         let input = filled(geometry.input, random.usize(1..=4), 0.0, &mut draw);
-        let per_output = geometry.kernel.iter().product::<usize>() * geometry.input.channels;
+        let per_output = geometry.extents.kernel.iter().product::<usize>() * geometry.input.channels;
         let weights: Vec<_> = (0..per_output * geometry.output.channels).map(|_| draw()).collect();
         let begin: Vec<_> = (0..geometry.output.channels).map(|_| draw()).collect();
         let span = if random.bool() { (0.0, f32::INFINITY) } else { (f32::NEG_INFINITY, f32::INFINITY) };
@@ -177,11 +180,12 @@ fn floats_are_near_the_definition() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let layout = Layout { channels: 3, height: 4, width: 4, border: Border::default() };
-    let geometry =
-        Geometry { kernel: [1; 3], stride: [1; 3], dilation: [1; 3], pad: [(0, 0); 3], input: layout, output: layout };
+    let extents = Extents { kernel: [1; 3], stride: [1; 3], dilation: [1; 3], pad: [(0, 0); 3] };
+    let geometry = Geometry { extents, input: layout, output: layout };
+    let with = |extents| Geometry { extents, ..geometry };
     let new = |geometry, weights| Conv::<Float>::new(Kernels::Reference, geometry, weights, &[0.0; 3], (0.0, 1.0));
     assert!(new(geometry, &[0.0; 9]).is_ok());
     assert!(new(geometry, &[0.0; 8]).is_err());
-    assert!(new(Geometry { pad: [(0, 0), (1, 1), (1, 1)], ..geometry }, &[0.0; 9]).is_err(), "no border");
-    assert!(new(Geometry { kernel: [9, 9, 1], ..geometry }, &[0.0; 9 * 81]).is_err(), "too many rows");
+    assert!(new(with(Extents { pad: [(0, 0), (1, 1), (1, 1)], ..extents }), &[0.0; 9]).is_err(), "no border");
+    assert!(new(with(Extents { kernel: [9, 9, 1], ..extents }), &[0.0; 9 * 81]).is_err(), "too many rows");
 }

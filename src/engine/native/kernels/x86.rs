@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::Kernels;
 use super::conv::{Table, Tabled};
-use super::lanes::{Float, Int8, Lanes, Rescale, Span};
+use super::lanes::{Float, Int8, Lanes, Rescale, Residual, Span};
 use super::plain;
 use super::tile::{self, Kernel, Task, rows};
 
@@ -35,7 +35,7 @@ pub(super) fn compiled_for<R>(kernels: Kernels, work: impl FnOnce() -> R) -> R {
     }
     match kernels {
         Kernels::Reference => work(),
-        // SAFETY: kernels are only chosen on processors that run them: `Conv::new` refuses others.
+        // SAFETY: kernels are only chosen on processors that run them: see `Kernels::require`.
         Kernels::Avx2 | Kernels::AvxVnni => unsafe { avx2(work) },
         // SAFETY: as above.
         Kernels::Avx512Vnni => unsafe { avx512(work) },
@@ -330,12 +330,9 @@ unsafe impl Lanes<Int8> for Avx512 {
             let scaled = _mm512_min_ps(_mm512_max_ps(scaled, _mm512_set1_ps(low)), _mm512_set1_ps(high));
             let mut y = _mm512_cvtps_epi32(scaled);
             if let Some(add) = &finish.residual {
-                let other = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, residual.cast()));
-                let other = _mm512_cvtepi32_ps(_mm512_sub_epi32(other, _mm512_set1_epi32(add.other_zero)));
-                let other = _mm512_cvtps_epi32(_mm512_mul_ps(other, _mm512_set1_ps(add.other)));
-                let own = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(y), _mm512_set1_ps(add.own)));
                 let (low, high) = (add.span.low as i32, add.span.high as i32);
-                y = _mm512_max_epi32(_mm512_add_epi32(own, other), _mm512_set1_epi32(low));
+                y = add_512(y, _mm_maskz_loadu_epi8(mask, residual.cast()), add);
+                y = _mm512_max_epi32(y, _mm512_set1_epi32(low));
                 y = _mm512_min_epi32(y, _mm512_set1_epi32(high));
                 zero = add.span.zero;
             }
@@ -353,7 +350,7 @@ unsafe impl Lanes<Int8> for Avx512 {
             let last = finish.residual.as_ref().map_or(&finish.span, |add| &add.span);
             let (low, high) = (last.low as i32 + last.zero, last.high as i32 + last.zero);
             if task.valid < Q * 16 || (low, high) != (0, 255) {
-                return finish_rest::<Avx512, P, Q>(left, task, (y, x), 0);
+                return tile::finish::<Int8, Self, P, Q>(left, task, (y, x), 0);
             }
             let scale = finish.scale.as_ptr().add(task.channel);
             let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -370,12 +367,8 @@ unsafe impl Lanes<Int8> for Avx512 {
                         Some(add) => {
                             let scaled = _mm512_max_ps(scaled, _mm512_set1_ps(finish.span.low));
                             let from = y * task.other.row + (x + p) * task.other.column + q * 16;
-                            let other = _mm512_cvtepu8_epi32(_mm_loadu_si128(task.residual.add(from).cast()));
-                            let other = _mm512_cvtepi32_ps(_mm512_sub_epi32(other, _mm512_set1_epi32(add.other_zero)));
-                            let other = _mm512_cvtps_epi32(_mm512_mul_ps(other, _mm512_set1_ps(add.other)));
-                            let own = _mm512_cvtepi32_ps(_mm512_cvtps_epi32(scaled));
-                            let own = _mm512_cvtps_epi32(_mm512_mul_ps(own, _mm512_set1_ps(add.own)));
-                            _mm512_add_epi32(own, other)
+                            let other = _mm_loadu_si128(task.residual.add(from).cast());
+                            add_512(_mm512_cvtps_epi32(scaled), other, add)
                         }
                     };
                     if last.zero != 0 {
@@ -398,21 +391,20 @@ unsafe impl Lanes<Int8> for Avx512 {
                     _mm_storeu_si128(to(n + 3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
                 }
             }
-            finish_rest::<Avx512, P, Q>(left, task, (y, x), P * Q / 4 * 4);
+            tile::finish::<Int8, Self, P, Q>(left, task, (y, x), P * Q / 4 * 4);
         }
     }
 }
 
-/// Finishes the vectors of a tile one by one, from `first` on.
+/// A residual sum without its clamp and zero point: `round(a * own) + round((b - z_b) * other)`.
 #[inline(always)]
-unsafe fn finish_rest<L: Lanes<Int8>, const P: usize, const Q: usize>(
-    left: *const i32,
-    task: &Task<'_, Int8>,
-    at: (usize, usize),
-    first: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe { tile::finish::<Int8, L, P, Q>(left, task, at, first) }
+unsafe fn add_512(a: __m512i, b: __m128i, add: &Residual) -> __m512i {
+    unsafe {
+        let b = _mm512_sub_epi32(_mm512_cvtepu8_epi32(b), _mm512_set1_epi32(add.other_zero));
+        let other = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(b), _mm512_set1_ps(add.other)));
+        let own = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(a), _mm512_set1_ps(add.own)));
+        _mm512_add_epi32(own, other)
+    }
 }
 
 // SAFETY: AVX-512 F, BW, VL.
