@@ -94,8 +94,8 @@ impl Ring {
     }
 }
 
-/// Elements behind the last frame that a kernel may read: it takes channels in groups.
-const SLACK: usize = 64;
+/// Elements behind the last frame that a kernel may read: it takes channels in groups, and those in tiles.
+pub const SLACK: usize = 1024;
 
 /// The frames of a value: a ring of `slots`, and one frame that is all padding. Borders are written once, here.
 #[derive(Clone)]

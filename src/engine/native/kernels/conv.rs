@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::aligned::Aligned;
-use super::super::frames::{Frames, Layout};
+use super::super::frames::{Frames, Layout, SLACK};
 use super::super::pool::Pool;
 use super::Kernels;
 use super::lanes::Arithmetic;
@@ -43,6 +43,8 @@ pub struct Geometry {
 pub(super) struct Table<A: Arithmetic> {
     /// Output channels in a vector.
     pub lanes: usize,
+    /// Groups that are multiplied for a run of so many: no fewer.
+    pub groups: fn(usize) -> usize,
     /// The most positions in a tile of one and of two vectors.
     pub positions: [usize; 2],
     /// The kernel for tiles of so many positions and vectors.
@@ -122,8 +124,12 @@ impl<A: Arithmetic> Conv<A> {
         if taps.len() > MAX_TAPS {
             return refuse(format!("a kernel of {kernel:?} with dilation {dilation:?} is too large"));
         }
-        let groups = run.div_ceil(A::GROUP);
         let table = A::table(kernels);
+        let groups = (table.groups)(run.div_ceil(A::GROUP));
+        // Weights behind a run are zeros; what they are multiplied with must only be memory.
+        if groups * A::GROUP - run > SLACK {
+            return refuse(format!("{} input channels are too many", input.channels));
+        }
         let vectors = output.channels.div_ceil(table.lanes);
         let per_vector = taps.len() * groups * table.lanes * A::GROUP;
         let mut packed = Aligned::zeros(per_vector * vectors);

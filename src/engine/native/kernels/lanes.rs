@@ -156,13 +156,13 @@ pub(super) unsafe trait Lanes<A: Arithmetic> {
         residual: *const A::Element,
         to: *mut A::Element,
     );
-    /// Finishes a whole tile: the sums `left`, `[P][Q][LANES]`, at row `y`, column `x`.
+    /// Finishes a whole tile: the sums `left`, `[positions][Q][LANES]`, at row `y`, column `x`.
     #[inline(always)]
-    unsafe fn finish_tile<const P: usize, const Q: usize>(left: *const A::Sum, task: &Task<'_, A>, y: usize, x: usize)
+    unsafe fn finish_tile<const Q: usize>(left: *const A::Sum, positions: usize, task: &Task<'_, A>, y: usize, x: usize)
     where
         Self: Sized,
     {
         // SAFETY: the caller's.
-        unsafe { tile::finish::<A, Self, P, Q>(left, task, (y, x), 0) }
+        unsafe { tile::finish::<A, Self, Q>(left, positions, task, (y, x), 0) }
     }
 }

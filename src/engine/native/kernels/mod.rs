@@ -6,6 +6,8 @@
 //! instruction sets. Another architecture is another module beside `x86` with its own lanes.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod conv;
 mod lanes;
 mod plain;
@@ -35,11 +37,13 @@ pub enum Kernels {
     AvxVnni,
     /// x86-64 with AVX-512 VNNI: 8-bit dot products in vectors of 512 bits.
     Avx512Vnni,
+    /// x86-64 with AMX: 8-bit products of tiles, the rest as AVX-512 VNNI.
+    AmxInt8,
 }
 
 impl Kernels {
     /// All that this build knows, the best last.
-    const ALL: [Self; 4] = [Self::Reference, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni];
+    const ALL: [Self; 5] = [Self::Reference, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni, Self::AmxInt8];
 
     /// Those that this processor runs, the best last.
     pub fn available() -> impl Iterator<Item = Self> {
@@ -95,6 +99,7 @@ impl Kernels {
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avx-vnni",
             Self::Avx512Vnni => "avx512-vnni",
+            Self::AmxInt8 => "amx-int8",
         }
     }
 }

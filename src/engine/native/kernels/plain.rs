@@ -1,5 +1,7 @@
 //! The reference kernels: arrays for vectors, no instruction set.
 
+use std::convert::identity;
+
 use super::conv::Table;
 use super::lanes::{Arithmetic, Lanes};
 use super::tile::{Kernel, rows};
@@ -10,7 +12,7 @@ const LANES: usize = 8;
 
 /// One table for both kinds of arithmetic.
 pub(super) fn table<A: Arithmetic>() -> Table<A> {
-    Table { lanes: LANES, positions: [4, 2], kernel }
+    Table { lanes: LANES, groups: identity, positions: [4, 2], kernel }
 }
 
 fn kernel<A: Arithmetic>(positions: usize, vectors: usize) -> Option<Kernel<A>> {

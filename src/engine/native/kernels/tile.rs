@@ -167,24 +167,25 @@ unsafe fn tile<A: Arithmetic, L: Lanes<A>, const P: usize, const Q: usize>(task:
                 L::keep(sums[p][q], left.add((p * Q + q) * L::LANES));
             }
         }
-        L::finish_tile::<P, Q>(left, task, y, x);
+        L::finish_tile::<Q>(left, P, task, y, x);
     }
 }
 
-/// Finishes the sums `left`, `[P][Q][LANES]`, of the tile at `y`, `x`, from vector number `first` on.
+/// Finishes the sums `left`, `[positions][Q][LANES]`, of the tile at `y`, `x`, from vector number `first` on.
 ///
 /// # Safety
 /// As for [`rows`].
 #[inline(always)]
-pub(super) unsafe fn finish<A: Arithmetic, L: Lanes<A>, const P: usize, const Q: usize>(
+pub(super) unsafe fn finish<A: Arithmetic, L: Lanes<A>, const Q: usize>(
     left: *const A::Sum,
+    positions: usize,
     task: &Task<'_, A>,
     (y, x): (usize, usize),
     first: usize,
 ) {
     // SAFETY: the caller's.
     unsafe {
-        for n in first..P * Q {
+        for n in first..positions * Q {
             let (p, q) = (n / Q, n % Q);
             let to = task.to.add(y * task.output.row + (x + p) * task.output.column + q * L::LANES);
             let mut residual = task.residual;

@@ -1,12 +1,13 @@
 //! Kernels for x86-64. Intrinsics are inlined into functions that enable what they need.
 
 use std::arch::x86_64::*;
+use std::convert::identity;
 
-use super::Kernels;
 use super::conv::{Table, Tabled};
 use super::lanes::{Float, Int8, Lanes, Rescale, Residual, Span};
 use super::plain;
 use super::tile::{self, Kernel, Task, rows};
+use super::{Kernels, amx};
 
 pub(super) fn runs(kernels: Kernels) -> bool {
     let avx2 = || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -20,6 +21,7 @@ pub(super) fn runs(kernels: Kernels) -> bool {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
         }
+        Kernels::AmxInt8 => runs(Kernels::Avx512Vnni) && amx::permitted(),
     }
 }
 
@@ -38,7 +40,7 @@ pub(super) fn compiled_for<R>(kernels: Kernels, work: impl FnOnce() -> R) -> R {
         // SAFETY: kernels are only chosen on processors that run them: see `Kernels::require`.
         Kernels::Avx2 | Kernels::AvxVnni => unsafe { avx2(work) },
         // SAFETY: as above.
-        Kernels::Avx512Vnni => unsafe { avx512(work) },
+        Kernels::Avx512Vnni | Kernels::AmxInt8 => unsafe { avx512(work) },
     }
 }
 
@@ -78,9 +80,10 @@ impl Tabled for Int8 {
     fn table(kernels: Kernels) -> Table<Self> {
         match kernels {
             Kernels::Reference => plain::table(),
-            Kernels::Avx2 => Table { lanes: 8, positions: [6, 3], kernel: avx2_int8 },
-            Kernels::AvxVnni => Table { lanes: 8, positions: [12, 6], kernel: avx_vnni_int8 },
-            Kernels::Avx512Vnni => Table { lanes: 16, positions: [28, 14], kernel: avx512_vnni_int8 },
+            Kernels::Avx2 => Table { lanes: 8, groups: identity, positions: [6, 3], kernel: avx2_int8 },
+            Kernels::AvxVnni => Table { lanes: 8, groups: identity, positions: [12, 6], kernel: avx_vnni_int8 },
+            Kernels::Avx512Vnni => Table { lanes: 16, groups: identity, positions: [28, 14], kernel: avx512_vnni_int8 },
+            Kernels::AmxInt8 => Table { lanes: 16, groups: amx::groups, positions: [16, 16], kernel: amx::kernel },
         }
     }
 }
@@ -89,15 +92,19 @@ impl Tabled for Float {
     fn table(kernels: Kernels) -> Table<Self> {
         match kernels {
             Kernels::Reference => plain::table(),
-            Kernels::Avx2 | Kernels::AvxVnni => Table { lanes: 8, positions: [12, 6], kernel: avx2_float },
-            Kernels::Avx512Vnni => Table { lanes: 16, positions: [28, 14], kernel: avx512_float },
+            Kernels::Avx2 | Kernels::AvxVnni => {
+                Table { lanes: 8, groups: identity, positions: [12, 6], kernel: avx2_float }
+            }
+            Kernels::Avx512Vnni | Kernels::AmxInt8 => {
+                Table { lanes: 16, groups: identity, positions: [28, 14], kernel: avx512_float }
+            }
         }
     }
 }
 
 struct Avx2;
 struct AvxVnni;
-struct Avx512;
+pub(super) struct Avx512;
 
 /// Four bytes in every lane.
 #[inline(always)]
@@ -344,19 +351,26 @@ unsafe impl Lanes<Int8> for Avx512 {
     /// Four vectors at a time: packing saturates, so where the result may be all of 0..=255 it needs no clamp but one
     /// against an overflow above. (Below, the conversion gives the least i32, which saturates to 0 as well.)
     #[inline(always)]
-    unsafe fn finish_tile<const P: usize, const Q: usize>(left: *const i32, task: &Task<'_, Int8>, y: usize, x: usize) {
+    unsafe fn finish_tile<const Q: usize>(
+        left: *const i32,
+        positions: usize,
+        task: &Task<'_, Int8>,
+        y: usize,
+        x: usize,
+    ) {
         unsafe {
             let finish = task.finish;
             let last = finish.residual.as_ref().map_or(&finish.span, |add| &add.span);
             let (low, high) = (last.low as i32 + last.zero, last.high as i32 + last.zero);
             if task.valid < Q * 16 || (low, high) != (0, 255) {
-                return tile::finish::<Int8, Self, P, Q>(left, task, (y, x), 0);
+                return tile::finish::<Int8, Self, Q>(left, positions, task, (y, x), 0);
             }
             let scale = finish.scale.as_ptr().add(task.channel);
             let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             let zero = _mm512_set1_epi32(last.zero);
             let own_high = _mm512_set1_ps(finish.span.high);
-            for n in (0..P * Q / 4 * 4).step_by(4) {
+            let packed = positions * Q / 4 * 4;
+            for n in (0..packed).step_by(4) {
                 let mut vectors = [_mm512_setzero_si512(); 4];
                 for (k, vector) in vectors.iter_mut().enumerate() {
                     let (p, q) = ((n + k) / Q, (n + k) % Q);
@@ -391,7 +405,7 @@ unsafe impl Lanes<Int8> for Avx512 {
                     _mm_storeu_si128(to(n + 3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
                 }
             }
-            tile::finish::<Int8, Self, P, Q>(left, task, (y, x), P * Q / 4 * 4);
+            tile::finish::<Int8, Self, Q>(left, positions, task, (y, x), packed);
         }
     }
 }

@@ -1,0 +1,245 @@
+//! Kernels for x86-64 with AMX: tiles of 16 positions by 64 bytes of input are multiplied with tiles of 64 bytes by 16 output
+//! channels. A row of an input tile is a piece of a tap's run where it lies in memory, and weights are packed as for vectors,
+//! so nothing is rearranged. The sums go through memory into the AVX-512 epilogue.
+//!
+//! Tiles have no stable intrinsics: their instructions are written as assembly. Input tiles are `tmm4`, `tmm5`, weights
+//! `tmm6`, `tmm7`, sums the first four.
+
+use std::arch::asm;
+use std::arch::x86_64::__cpuid_count;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+
+use super::lanes::{Int8, Lanes};
+use super::tile::{Kernel, Task};
+use super::x86::Avx512;
+
+/// Rows of a tile: positions of an input and a sum, groups of weights.
+const ROWS: usize = 16;
+/// Bytes of a tile's row.
+const BYTES: usize = 64;
+/// Output channels of a vector.
+const LANES: usize = 16;
+/// Tiles of sums.
+const SUMS: usize = 4;
+
+/// Whether the processor has the instructions and this process may use them: Linux lets a process have the tiles' state,
+/// 8 KiB for each thread, when it asks for it.
+pub(super) fn permitted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_ulong = 18;
+    static PERMITTED: OnceLock<bool> = OnceLock::new();
+    *PERMITTED.get_or_init(|| {
+        let has = |bit: u32| __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx >> bit & 1 == 1;
+        let (tiles, int8) = (24, 25);
+        cfg!(target_os = "linux") && has(tiles) && has(int8) && {
+            // SAFETY: takes two numbers and changes nothing but this permission.
+            unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+        }
+    })
+}
+
+/// Steps in which `groups` groups are multiplied, and the groups of each: all are of the same size, as tiles are.
+fn chunks(groups: usize) -> (usize, usize) {
+    let chunks = groups.div_ceil(ROWS);
+    (chunks, groups.div_ceil(chunks))
+}
+
+/// Groups that are multiplied for a run of so many.
+pub(super) fn groups(run: usize) -> usize {
+    let (chunks, groups) = chunks(run);
+    chunks * groups
+}
+
+/// The kernel for tiles of so many vectors.
+pub(super) fn kernel(_: usize, vectors: usize) -> Option<Kernel<Int8>> {
+    match vectors {
+        1 => Some(rows::<1>),
+        2 => Some(rows::<2>),
+        _ => None,
+    }
+}
+
+/// What `ldtilecfg` reads.
+#[repr(C, align(64))]
+struct Config {
+    palette: u8,
+    start: u8,
+    reserved: [u8; 14],
+    bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// Sums in memory, `[strip][position][Q][LANES]`.
+#[repr(align(64))]
+struct Left(MaybeUninit<[i32; SUMS * ROWS * LANES]>);
+
+/// How positions are dealt out to tiles: a strip is a run of positions of a row or, where rows are short, of several with the
+/// border between them, which is computed for nothing.
+struct Strips {
+    /// Positions of a strip.
+    positions: usize,
+    /// Rows that it covers.
+    rows: usize,
+    /// Outputs that it has of each row.
+    width: usize,
+    /// Positions from a row's first to that of the next one.
+    pitch: usize,
+    /// Strips side by side.
+    columns: usize,
+    count: usize,
+}
+
+impl Strips {
+    fn new(task: &Task<'_, Int8>) -> Self {
+        let (height, pitch) = (task.rows.len(), task.input.row / task.input.column);
+        let whole = pitch * task.input.column == task.input.row;
+        let rows = if whole && task.width < ROWS { ((ROWS - task.width) / pitch + 1).min(height) } else { 1 };
+        let columns = task.width.div_ceil(ROWS);
+        let width = task.width.div_ceil(columns);
+        Self {
+            positions: (rows - 1) * pitch + width,
+            rows,
+            width,
+            pitch,
+            columns,
+            count: height.div_ceil(rows) * columns,
+        }
+    }
+
+    /// Row and column where strip `n` begins. The last ones begin early enough to end with the frame.
+    fn at(&self, n: usize, task: &Task<'_, Int8>) -> (usize, usize) {
+        let (row, column) = (n / self.columns * self.rows, n % self.columns * self.width);
+        (task.rows.start + row.min(task.rows.len() - self.rows), column.min(task.width - self.width))
+    }
+}
+
+/// Computes `task`, `Q` vectors of channels at a time.
+///
+/// # Safety
+/// As for [`super::tile::rows`]; the processor has AMX and AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn rows<const Q: usize>(task: &Task<'_, Int8>) {
+    if task.rows.is_empty() {
+        return;
+    }
+    let strips = Strips::new(task);
+    let (_, groups) = chunks(task.groups);
+    let (positions, groups) = (strips.positions as u8, groups);
+    let mut config = Config { palette: 1, start: 0, reserved: [0; 14], bytes: [0; 16], rows: [0; 16] };
+    config.bytes[..8].copy_from_slice(&[64, 64, 64, 64, 4 * groups as u16, 4 * groups as u16, 64, 64]);
+    config.rows[..6].fill(positions);
+    config.rows[6..8].fill(groups as u8);
+    // SAFETY: the caller's; the configuration is that of the tiles used below.
+    unsafe {
+        asm!("ldtilecfg [{}]", in(reg) &config, options(readonly, nostack, preserves_flags));
+        let mut n = 0;
+        while n < strips.count {
+            let most = SUMS / Q;
+            match (strips.count - n).min(most) {
+                1 => block::<1, Q>(task, &strips, n),
+                2 => block::<2, Q>(task, &strips, n),
+                3 => block::<3, Q>(task, &strips, n),
+                _ => block::<4, Q>(task, &strips, n),
+            }
+            n += most;
+        }
+        // Tiles in use make switching threads dearer.
+        asm!("tilerelease", options(nomem, nostack, preserves_flags));
+    }
+}
+
+/// Loads a tile, a row every `step` bytes.
+macro_rules! load {
+    ($tile:literal, $from:expr, $step:expr) => {
+        asm!(concat!("tileloadd ", $tile, ", [{from} + {step}*1]"), from = in(reg) $from, step = in(reg) $step,
+            options(readonly, nostack, preserves_flags))
+    };
+}
+
+/// Writes a tile, a row every `step` bytes.
+macro_rules! store {
+    ($tile:literal, $to:expr, $step:expr) => {
+        asm!(concat!("tilestored [{to} + {step}*1], ", $tile), to = in(reg) $to, step = in(reg) $step,
+            options(nostack, preserves_flags))
+    };
+}
+
+/// Adds the products of a tile of inputs and one of weights to a tile of sums.
+macro_rules! dot {
+    ($sum:literal, $input:literal, $weights:literal) => {
+        asm!(concat!("tdpbusd ", $sum, ", ", $input, ", ", $weights), options(nomem, nostack, preserves_flags))
+    };
+}
+
+/// Computes `M` strips from number `n` on. The sums of strip `m` and vector `q` are tile `m * Q + q`.
+#[inline(always)]
+unsafe fn block<const M: usize, const Q: usize>(task: &Task<'_, Int8>, strips: &Strips, n: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        for sum in 0..M * Q {
+            // The same bias in all rows.
+            let (from, step) = (task.begin.add(sum % Q * LANES), 0_usize);
+            match sum {
+                0 => load!("tmm0", from, step),
+                1 => load!("tmm1", from, step),
+                2 => load!("tmm2", from, step),
+                _ => load!("tmm3", from, step),
+            }
+        }
+        let places: [_; M] = std::array::from_fn(|m| strips.at(n + m, task));
+        let at = places.map(|(y, x)| y * task.input.row + x * task.input.column);
+        let (step, row) = (task.input.column, Q * BYTES);
+        let (count, groups) = chunks(task.groups);
+        let mut weights = task.weights;
+        for tap in task.taps {
+            let mut from = *tap;
+            for _ in 0..count {
+                load!("tmm6", weights, row);
+                if Q == 2 {
+                    load!("tmm7", weights.add(BYTES), row);
+                }
+                for m in 0..M {
+                    match m % 2 {
+                        0 => load!("tmm4", from.add(at[m]), step),
+                        _ => load!("tmm5", from.add(at[m]), step),
+                    }
+                    match (Q, m) {
+                        (2, 0) => {
+                            dot!("tmm0", "tmm4", "tmm6");
+                            dot!("tmm1", "tmm4", "tmm7");
+                        }
+                        (2, _) => {
+                            dot!("tmm2", "tmm5", "tmm6");
+                            dot!("tmm3", "tmm5", "tmm7");
+                        }
+                        (_, 0) => dot!("tmm0", "tmm4", "tmm6"),
+                        (_, 1) => dot!("tmm1", "tmm5", "tmm6"),
+                        (_, 2) => dot!("tmm2", "tmm4", "tmm6"),
+                        _ => dot!("tmm3", "tmm5", "tmm6"),
+                    }
+                }
+                weights = weights.add(groups * row);
+                from = from.add(4 * groups);
+            }
+        }
+        let mut left = Left(MaybeUninit::uninit());
+        let left = left.0.as_mut_ptr().cast::<i32>();
+        let strip = |m: usize| left.add(m * ROWS * Q * LANES);
+        for sum in 0..M * Q {
+            let to = strip(sum / Q).add(sum % Q * LANES);
+            match sum {
+                0 => store!("tmm0", to, row),
+                1 => store!("tmm1", to, row),
+                2 => store!("tmm2", to, row),
+                _ => store!("tmm3", to, row),
+            }
+        }
+        for (m, (y, x)) in places.into_iter().enumerate() {
+            for r in 0..strips.rows {
+                let from = strip(m).add(r * strips.pitch * Q * LANES);
+                Avx512::finish_tile::<Q>(from, strips.width, task, y + r, x);
+            }
+        }
+    }
+}
