@@ -1,8 +1,8 @@
 //! What is not a convolution: quantising a clip, means, the last dense layer. Plain loops, a frame at a time.
 
 use super::aligned::Plain;
-use super::frames::Frames;
-use super::kernels::Span;
+use super::frames::{Frames, Layout};
+use super::kernels::{Kernels, Span, compiled_for};
 
 /// `round_half_even(x)` for `|x| < 2^22`: adding 1.5 * 2^23 leaves no bits for a fraction. No call, so loops become vectors.
 #[inline(always)]
@@ -17,12 +17,9 @@ fn to_u8(x: f32, span: &Span) -> u8 {
     (round(x.max(span.low).min(span.high)) + span.zero) as u8
 }
 
-/// Pixels that are converted at a time, before their channels are woven together.
-const BLOCK: usize = 64;
-
 /// Writes plane `n` of `planes`, `[C, T, H, W]`, as frame `t`, each element through `convert`.
 #[inline(always)]
-pub(super) fn load<T: Plain + Default>(
+fn load<T: Plain + Default>(
     planes: &[f32],
     (n, count): (usize, usize),
     t: usize,
@@ -32,88 +29,173 @@ pub(super) fn load<T: Plain + Default>(
     let layout = output.layout;
     let (area, channels, width) = (layout.height * layout.width, layout.channels, layout.width);
     for (y, row) in output.rows_mut(t).enumerate() {
-        for c in 0..channels {
-            let start = (c * count + n) * area + y * width;
-            for (part, pixels) in row.chunks_mut(BLOCK * channels).zip(planes[start..start + width].chunks(BLOCK)) {
-                let mut converted = [T::default(); BLOCK];
-                converted.iter_mut().zip(pixels).for_each(|(to, x)| *to = convert(*x));
-                part.iter_mut().skip(c).step_by(channels).zip(converted).for_each(|(to, x)| *to = x);
+        let plane = |c: usize| &planes[(c * count + n) * area + y * width..][..width];
+        // Weaving channels together is a few shuffles where their number is a constant.
+        match channels {
+            1 => weave([plane(0)], row.as_chunks_mut().0, &convert),
+            2 => weave([plane(0), plane(1)], row.as_chunks_mut().0, &convert),
+            3 => weave([plane(0), plane(1), plane(2)], row.as_chunks_mut().0, &convert),
+            _ => {
+                for c in 0..channels {
+                    let to = row.iter_mut().skip(c).step_by(channels);
+                    to.zip(plane(c)).for_each(|(to, x)| *to = convert(*x));
+                }
             }
         }
     }
 }
 
-/// A plane to u8: `clamp(round_half_even(x / scale) + zero)`.
+/// Pixels that are converted at a time, before their channels are woven together.
+const BLOCK: usize = 32;
+
+/// Writes `C` planes' rows as pixels.
 #[inline(always)]
-pub(super) fn load_u8(
-    planes: &[f32],
-    at: (usize, usize),
-    t: usize,
-    output: &mut Frames<u8>,
-    (scale, zero): (f32, i32),
-) {
-    let span = Span { low: -zero as f32, high: (255 - zero) as f32, zero };
-    load(planes, at, t, output, |x| to_u8(x / scale, &span));
+fn weave<T: Plain + Default, const C: usize>(rows: [&[f32]; C], to: &mut [[T; C]], convert: impl Fn(f32) -> T) {
+    let mut x = 0;
+    let (blocks, rest) = to.as_chunks_mut::<BLOCK>();
+    for block in blocks {
+        let mut converted = [[T::default(); BLOCK]; C];
+        for (converted, row) in converted.iter_mut().zip(rows) {
+            converted.iter_mut().zip(&row[x..x + BLOCK]).for_each(|(to, x)| *to = convert(*x));
+        }
+        for (n, pixel) in block.iter_mut().enumerate() {
+            pixel.iter_mut().zip(&converted).for_each(|(to, converted)| *to = converted[n]);
+        }
+        x += BLOCK;
+    }
+    for (n, pixel) in rest.iter_mut().enumerate() {
+        pixel.iter_mut().zip(rows).for_each(|(to, row)| *to = convert(row[x + n]));
+    }
+}
+
+compiled_for! {
+    /// A plane to u8: `clamp(round_half_even(x / scale) + zero)`.
+    pub(super) fn load_u8(
+        planes: &[f32],
+        at: (usize, usize),
+        t: usize,
+        output: &mut Frames<u8>,
+        quantized: (f32, i32),
+    ) {
+        let (scale, zero) = quantized;
+        let span = Span { low: -zero as f32, high: (255 - zero) as f32, zero };
+        load(planes, at, t, output, |x| to_u8(x / scale, &span));
+    }
+
+    /// A plane to f32.
+    pub(super) fn load_f32(planes: &[f32], at: (usize, usize), t: usize, output: &mut Frames<f32>) {
+        load(planes, at, t, output, |x| x);
+    }
+
+    /// Means over windows of `kernel` of frame `t`, of u8: `clamp(round((sum - n z) scale), span)`.
+    pub(super) fn pool_u8(
+        input: &Frames<u8>,
+        output: &mut Frames<u8>,
+        t: usize,
+        kernel: [usize; 2],
+        finish: (f32, Span, i32),
+    ) {
+        let (scale, span, zero) = finish;
+        let offset = (kernel[0] * kernel[1]) as i32 * zero;
+        let add = |sum: i32, x: u8| sum + i32::from(x);
+        pool(input, output, t, kernel, add, |sum: i32| to_u8((sum - offset) as f32 * scale, &span));
+    }
+
+    /// Means over windows of `kernel` of frame `t`, of f32.
+    pub(super) fn pool_f32(
+        input: &Frames<f32>,
+        output: &mut Frames<f32>,
+        t: usize,
+        kernel: [usize; 2],
+        scale: f32,
+    ) {
+        pool(input, output, t, kernel, |sum: f32, x| sum + x, |sum| sum * scale);
+    }
+
+    /// Adds the pixels of frame `t`, of u8.
+    pub(super) fn sum_u8(input: &Frames<u8>, t: usize, sums: &mut [f64]) {
+        sum(input, t, sums);
+    }
+
+    /// Adds the pixels of frame `t`, of f32.
+    pub(super) fn sum_f32(input: &Frames<f32>, t: usize, sums: &mut [f64]) {
+        sum(input, t, sums);
+    }
 }
 
 /// Channels that are summed at a time.
 const CHUNK: usize = 16;
-
-/// Means over windows of `kernel` of frame `t`, of u8: `clamp(round((sum - n z) scale), span)`.
-#[inline(always)]
-pub(super) fn pool_u8(
-    input: &Frames<u8>,
-    output: &mut Frames<u8>,
-    t: usize,
-    kernel: [usize; 2],
-    (scale, span, zero): (f32, Span, i32),
-) {
-    let offset = (kernel[0] * kernel[1]) as i32 * zero;
-    let add = |sum: i32, x: u8| sum + i32::from(x);
-    pool(input, output, t, kernel, add, |sum: i32| to_u8((sum - offset) as f32 * scale, &span));
-}
-
-/// Means over windows of `kernel` of frame `t`, of f32.
-#[inline(always)]
-pub(super) fn pool_f32(input: &Frames<f32>, output: &mut Frames<f32>, t: usize, kernel: [usize; 2], scale: f32) {
-    pool(input, output, t, kernel, |sum: f32, x| sum + x, |sum| sum * scale);
-}
 
 #[inline(always)]
 fn pool<T: Plain, S: Copy + Default>(
     input: &Frames<T>,
     output: &mut Frames<T>,
     t: usize,
-    [height, width]: [usize; 2],
+    kernel: [usize; 2],
     add: impl Fn(S, T) -> S,
     finish: impl Fn(S) -> T,
 ) {
     let (layout, from, start) = (input.layout, input.data(), input.frame(t));
     for (y, row) in output.rows_mut(t).enumerate() {
-        for (x, pixel) in row.chunks_exact_mut(layout.channels).enumerate() {
-            let first = start + y * height * layout.row() + x * width * layout.channels;
-            let mut parts = pixel.chunks_exact_mut(CHUNK);
-            let mut channel = 0;
-            for part in &mut parts {
-                let mut sums = [S::default(); CHUNK];
-                for i in 0..height {
-                    for j in 0..width {
-                        let at = first + i * layout.row() + j * layout.channels + channel;
-                        sums.iter_mut().zip(&from[at..at + CHUNK]).for_each(|(sum, x)| *sum = add(*sum, *x));
+        let from = &from[start + y * kernel[0] * layout.row()..];
+        // Loops over the usual window vanish where its size is a constant.
+        match kernel {
+            [2, 2] => pool_row(from, &layout, row, [2, 2], &add, &finish),
+            _ => pool_row(from, &layout, row, kernel, &add, &finish),
+        }
+    }
+}
+
+/// Pools from a row on of frames of `layout` into a row.
+#[inline(always)]
+fn pool_row<T: Plain, S: Copy + Default>(
+    from: &[T],
+    layout: &Layout,
+    row: &mut [T],
+    [height, width]: [usize; 2],
+    add: impl Fn(S, T) -> S,
+    finish: impl Fn(S) -> T,
+) {
+    let (channels, below) = (layout.channels, layout.row());
+    let pixels = row.len() / channels;
+    let whole = channels / CHUNK * CHUNK;
+    for channel in (0..whole).step_by(CHUNK) {
+        for x in 0..pixels {
+            let at = x * width * channels + channel;
+            let mut sums = [S::default(); CHUNK];
+            for i in 0..height {
+                for j in 0..width {
+                    let values = &from[at + i * below + j * channels..][..CHUNK];
+                    for n in 0..CHUNK {
+                        sums[n] = add(sums[n], values[n]);
                     }
                 }
-                part.iter_mut().zip(sums).for_each(|(to, sum)| *to = finish(sum));
-                channel += CHUNK;
             }
-            for (n, to) in parts.into_remainder().iter_mut().enumerate() {
-                let mut sum = S::default();
-                for i in 0..height {
-                    for j in 0..width {
-                        sum = add(sum, from[first + i * layout.row() + j * layout.channels + channel + n]);
-                    }
+            let to = &mut row[x * channels + channel..][..CHUNK];
+            for n in 0..CHUNK {
+                to[n] = finish(sums[n]);
+            }
+        }
+    }
+    for x in 0..pixels {
+        for channel in whole..channels {
+            let at = x * width * channels + channel;
+            let mut sum = S::default();
+            for i in 0..height {
+                for j in 0..width {
+                    sum = add(sum, from[at + i * below + j * channels]);
                 }
-                *to = finish(sum);
             }
+            row[x * channels + channel] = finish(sum);
+        }
+    }
+}
+
+#[inline(always)]
+fn sum<T: Plain + Into<f64>>(input: &Frames<T>, t: usize, sums: &mut [f64]) {
+    for row in input.rows(t) {
+        for pixel in row.chunks_exact(sums.len()) {
+            sums.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += (*x).into());
         }
     }
 }
@@ -141,16 +223,12 @@ impl Sums {
         self.seen
     }
 
-    /// Adds the next frame of `input`.
-    pub fn add<T: Plain + Into<f64>>(&mut self, input: &Frames<T>) {
+    /// Adds the next frame, of which `add` adds the pixels of number t to zeros.
+    pub fn add(&mut self, add: impl FnOnce(usize, &mut [f64])) {
         let positions = self.ring.len() / self.channels;
         let slot = &mut self.ring[self.seen % positions * self.channels..][..self.channels];
         slot.fill(0.0);
-        for row in input.rows(self.seen) {
-            for pixel in row.chunks_exact(self.channels) {
-                slot.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += (*x).into());
-            }
-        }
+        add(self.seen, slot);
         self.seen += 1;
     }
 

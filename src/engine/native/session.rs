@@ -112,11 +112,11 @@ impl State {
     }
 
     fn sum(&mut self, state: usize, input: Place, frames: usize) {
-        let sums = &mut self.sums[state];
+        let (kernels, sums) = (self.plan.kernels, &mut self.sums[state]);
         while sums.seen() < frames {
             match input {
-                Place::U8(input) => sums.add(&self.bytes[input]),
-                Place::F32(input) => sums.add(&self.floats[input]),
+                Place::U8(input) => sums.add(|t, sums| ops::sum_u8(kernels, &self.bytes[input], t, sums)),
+                Place::F32(input) => sums.add(|t, sums| ops::sum_f32(kernels, &self.floats[input], t, sums)),
             }
         }
     }
@@ -126,14 +126,13 @@ impl State {
         let (given, kernels) = (wanted.len(), self.plan.kernels);
         match &step.kernel {
             &Kernel::LoadU8 { scale, zero, output } => {
-                let to = &mut self.bytes[output];
-                kernels.compiled_for(|| {
-                    wanted.enumerate().for_each(|(n, t)| ops::load_u8(planes, (n, given), t, to, (scale, zero)));
-                });
+                for (n, t) in wanted.enumerate() {
+                    ops::load_u8(kernels, planes, (n, given), t, &mut self.bytes[output], (scale, zero));
+                }
             }
             &Kernel::LoadF32 { output } => {
                 for (n, t) in wanted.enumerate() {
-                    ops::load(planes, (n, given), t, &mut self.floats[output], |x| x);
+                    ops::load_f32(kernels, planes, (n, given), t, &mut self.floats[output]);
                 }
             }
             Kernel::ConvU8 { conv, input, residual, output } => {
@@ -151,15 +150,13 @@ impl State {
             &Kernel::PoolU8 { kernel, scale, span, zero, input, output } => {
                 let mut to = mem::take(&mut self.bytes[output]);
                 let from = &self.bytes[input];
-                kernels.compiled_for(|| {
-                    wanted.for_each(|t| ops::pool_u8(from, &mut to, t, kernel, (scale, span, zero)));
-                });
+                wanted.for_each(|t| ops::pool_u8(kernels, from, &mut to, t, kernel, (scale, span, zero)));
                 self.bytes[output] = to;
             }
             &Kernel::PoolF32 { kernel, scale, input, output } => {
                 let mut to = mem::take(&mut self.floats[output]);
                 let from = &self.floats[input];
-                kernels.compiled_for(|| wanted.for_each(|t| ops::pool_f32(from, &mut to, t, kernel, scale)));
+                wanted.for_each(|t| ops::pool_f32(kernels, from, &mut to, t, kernel, scale));
                 self.floats[output] = to;
             }
             &Kernel::Mean { state, scale, span, zero, output, input, positions } => {

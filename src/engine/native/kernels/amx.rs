@@ -199,10 +199,10 @@ unsafe fn block<const M: usize, const Q: usize>(task: &Task<'_, Int8>, strips: &
                 if Q == 2 {
                     load!("tmm7", weights.add(BYTES), row);
                 }
-                for m in 0..M {
+                for (m, at) in at.into_iter().enumerate() {
                     match m % 2 {
-                        0 => load!("tmm4", from.add(at[m]), step),
-                        _ => load!("tmm5", from.add(at[m]), step),
+                        0 => load!("tmm4", from.add(at), step),
+                        _ => load!("tmm5", from.add(at), step),
                     }
                     match (Q, m) {
                         (2, 0) => {

@@ -81,17 +81,6 @@ impl Kernels {
         }
     }
 
-    /// Runs `work`, compiled for the instructions of these kernels as far as it is inlined: plain loops become their vectors.
-    #[inline(always)]
-    pub(super) fn compiled_for<R>(self, work: impl FnOnce() -> R) -> R {
-        #[cfg(target_arch = "x86_64")]
-        {
-            x86::compiled_for(self, work)
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        work()
-    }
-
     /// The name that `--kernels` takes.
     pub fn name(self) -> &'static str {
         match self {
@@ -103,6 +92,39 @@ impl Kernels {
         }
     }
 }
+
+/// Functions of plain loops, compiled for the instructions of the kernels that are their first argument: the compiler makes
+/// vectors of those loops. (A closure would not do: it is only compiled for what its caller has if it happens to be inlined.)
+macro_rules! compiled_for {
+    ($($(#[$doc:meta])* pub(super) fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+        $(#[$doc])*
+        #[allow(unsafe_code)]
+        pub(super) fn $name(kernels: Kernels, $($argument: $type),*) {
+            #[inline(always)]
+            fn plain($($argument: $type),*) $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($argument: $type),*) {
+                plain($($argument),*);
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+            fn avx512($($argument: $type),*) {
+                plain($($argument),*);
+            }
+            match kernels {
+                // SAFETY: kernels are only chosen on processors that run them: see `Kernels::require`.
+                #[cfg(target_arch = "x86_64")]
+                Kernels::Avx2 | Kernels::AvxVnni => unsafe { avx2($($argument),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Kernels::Avx512Vnni | Kernels::AmxInt8 => unsafe { avx512($($argument),*) },
+                _ => plain($($argument),*),
+            }
+        }
+    )*};
+}
+pub(super) use compiled_for;
 
 impl fmt::Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,25 +25,6 @@ pub(super) fn runs(kernels: Kernels) -> bool {
     }
 }
 
-#[inline(always)]
-pub(super) fn compiled_for<R>(kernels: Kernels, work: impl FnOnce() -> R) -> R {
-    #[target_feature(enable = "avx2,fma")]
-    fn avx2<R>(work: impl FnOnce() -> R) -> R {
-        work()
-    }
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn avx512<R>(work: impl FnOnce() -> R) -> R {
-        work()
-    }
-    match kernels {
-        Kernels::Reference => work(),
-        // SAFETY: kernels are only chosen on processors that run them: see `Kernels::require`.
-        Kernels::Avx2 | Kernels::AvxVnni => unsafe { avx2(work) },
-        // SAFETY: as above.
-        Kernels::Avx512Vnni | Kernels::AmxInt8 => unsafe { avx512(work) },
-    }
-}
-
 /// A function of kernels for tiles of one vector of up to so many positions, and of two vectors.
 macro_rules! kernels {
     ($name:ident, $arithmetic:ty, $lanes:ty, $features:literal, [$($one:literal)*], [$($two:literal)*]) => {
