@@ -133,16 +133,28 @@ unsafe fn rows<const Q: usize>(task: &Task<'_, Int8>) {
     // SAFETY: the caller's; the configuration is that of the tiles used below.
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &config, options(readonly, nostack, preserves_flags));
-        let mut n = 0;
-        while n < strips.count {
-            let most = SUMS / Q;
-            match (strips.count - n).min(most) {
-                1 => block::<1, Q>(task, &strips, n),
-                2 => block::<2, Q>(task, &strips, n),
-                3 => block::<3, Q>(task, &strips, n),
-                _ => block::<4, Q>(task, &strips, n),
+        // Sums are finished after the products of the next strips were begun: both go on at the same time.
+        let mut left = [const { Left(MaybeUninit::uninit()) }; 2];
+        let (most, mut begun) = (SUMS / Q, 0..0);
+        while begun.start < strips.count {
+            let next = begun.end..(begun.end + most).min(strips.count);
+            let to = left[next.start / most % 2].0.as_mut_ptr().cast::<i32>();
+            match next.len() {
+                0 => {}
+                1 => products::<1, Q>(task, &strips, next.start, to),
+                2 => products::<2, Q>(task, &strips, next.start, to),
+                3 => products::<3, Q>(task, &strips, next.start, to),
+                _ => products::<4, Q>(task, &strips, next.start, to),
             }
-            n += most;
+            let from = left[begun.start / most % 2].0.as_ptr().cast::<i32>();
+            for (strip, n) in begun.enumerate() {
+                let (y, x) = strips.at(n, task);
+                for row in 0..strips.rows {
+                    let from = from.add((strip * ROWS + row * strips.pitch) * Q * LANES);
+                    Avx512::finish_tile::<Q>(from, strips.width, task, y + row, x);
+                }
+            }
+            begun = if next.is_empty() { strips.count..strips.count } else { next };
         }
         // Tiles in use make switching threads dearer.
         asm!("tilerelease", options(nomem, nostack, preserves_flags));
@@ -172,9 +184,9 @@ macro_rules! dot {
     };
 }
 
-/// Computes `M` strips from number `n` on. The sums of strip `m` and vector `q` are tile `m * Q + q`.
+/// Computes the sums of `M` strips from number `n` on; those of strip `m` and vector `q` are tile `m * Q + q`.
 #[inline(always)]
-unsafe fn block<const M: usize, const Q: usize>(task: &Task<'_, Int8>, strips: &Strips, n: usize) {
+unsafe fn products<const M: usize, const Q: usize>(task: &Task<'_, Int8>, strips: &Strips, n: usize, to: *mut i32) {
     // SAFETY: the caller's.
     unsafe {
         for sum in 0..M * Q {
@@ -187,8 +199,10 @@ unsafe fn block<const M: usize, const Q: usize>(task: &Task<'_, Int8>, strips: &
                 _ => load!("tmm3", from, step),
             }
         }
-        let places: [_; M] = std::array::from_fn(|m| strips.at(n + m, task));
-        let at = places.map(|(y, x)| y * task.input.row + x * task.input.column);
+        let at: [_; M] = std::array::from_fn(|m| {
+            let (y, x) = strips.at(n + m, task);
+            y * task.input.row + x * task.input.column
+        });
         let (step, row) = (task.input.column, Q * BYTES);
         let (count, groups) = chunks(task.groups);
         let mut weights = task.weights;
@@ -223,22 +237,13 @@ unsafe fn block<const M: usize, const Q: usize>(task: &Task<'_, Int8>, strips: &
                 from = from.add(4 * groups);
             }
         }
-        let mut left = Left(MaybeUninit::uninit());
-        let left = left.0.as_mut_ptr().cast::<i32>();
-        let strip = |m: usize| left.add(m * ROWS * Q * LANES);
         for sum in 0..M * Q {
-            let to = strip(sum / Q).add(sum % Q * LANES);
+            let to = to.add((sum / Q * ROWS * Q + sum % Q) * LANES);
             match sum {
                 0 => store!("tmm0", to, row),
                 1 => store!("tmm1", to, row),
                 2 => store!("tmm2", to, row),
                 _ => store!("tmm3", to, row),
-            }
-        }
-        for (m, (y, x)) in places.into_iter().enumerate() {
-            for r in 0..strips.rows {
-                let from = strip(m).add(r * strips.pitch * Q * LANES);
-                Avx512::finish_tile::<Q>(from, strips.width, task, y + r, x);
             }
         }
     }
