@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 pub use native::{Kernels, Native};
 pub use tract::Tract;
 
-/// How far an engine's logits may be from the golden ones, relative to the largest of them.
+/// How far logits in f32 may be from the golden ones, relative to the largest of them.
 pub const TOLERANCE: f32 = 1e-4;
 
 /// A compiled model.
@@ -29,6 +29,14 @@ pub trait Engine: Send + Sync {
     /// What it computes with.
     fn precision(&self) -> Precision {
         Precision::F32
+    }
+
+    /// How far its logits may be from the golden ones, relative to the largest of them: integers have one right answer.
+    fn tolerance(&self) -> f32 {
+        match self.precision() {
+            Precision::F32 => TOLERANCE,
+            Precision::Int8 => 0.0,
+        }
     }
 
     /// How its sessions run over time.
@@ -91,7 +99,7 @@ pub enum Choice {
     Auto,
     /// Our own kernels, int8 and f32, on windows and on streams.
     Native,
-    /// tract: any ONNX model, f32, windows, on one thread of the CPU.
+    /// tract: any ONNX model, windows, on one thread of the CPU; int8 where it is asked for.
     Tract,
 }
 
@@ -165,16 +173,16 @@ fn checked(engine: Box<dyn Engine>, bundle: &Bundle) -> Result<Box<dyn Engine>> 
 }
 
 /// Runs the bundle's golden clip and returns how far the logits are from the golden ones, relative to the largest.
-/// Integers must be the same.
 ///
 /// # Errors
-/// `Engine` when that is more than [`TOLERANCE`], or anything for int8.
+/// `Engine` when that is more than [`Engine::tolerance`].
 pub fn verify(engine: &dyn Engine, bundle: &Bundle) -> Result<f32> {
     let golden = bundle.golden()?;
-    let (wanted, tolerance) = match engine.precision() {
-        Precision::F32 => (&golden.logits_f32, TOLERANCE),
-        Precision::Int8 => (golden.logits_int8.as_ref().unwrap_or(&golden.logits_f32), 0.0),
+    let wanted = match engine.precision() {
+        Precision::F32 => &golden.logits_f32,
+        Precision::Int8 => golden.logits_int8.as_ref().unwrap_or(&golden.logits_f32),
     };
+    let tolerance = engine.tolerance();
     let mut logits = vec![0.0; wanted.len()];
     let ran = engine.session().and_then(|mut session| match engine.mode() {
         Mode::Window => session.infer(golden.clip.view(), &mut logits),

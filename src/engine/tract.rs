@@ -1,4 +1,4 @@
-//! The engine `tract`: any f32 ONNX model, on one thread of the CPU. `infer` allocates; what it allocates does not grow.
+//! The engine `tract`: any ONNX model, on one thread of the CPU; int8 as QLinearConv, slower than f32. `infer` allocates; what it allocates does not grow.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,11 +22,15 @@ const MAX_VALUES: usize = 1 << 28;
 /// tract can quote whole nodes in its reasons.
 const MAX_REASON: usize = 400;
 
+/// It rescales in fixed point where the definition has floats: a value may be one step away, and later ones more.
+const INT8_TOLERANCE: f32 = 0.05;
+
 /// A model compiled by tract.
 pub struct Tract {
     plan: Arc<TypedRunnableModel>,
     clip: [usize; 5],
     classes: usize,
+    precision: Precision,
 }
 
 impl Tract {
@@ -34,7 +38,7 @@ impl Tract {
     ///
     /// # Errors
     /// `Model` when the file is broken or contradicts the manifest, `Engine` when tract cannot compile it or the options ask
-    /// for what it cannot do: streams, integers, more than one thread.
+    /// for what it cannot do: streams, more than one thread.
     pub fn open(bundle: &Bundle, options: &Options) -> Result<Self> {
         let refuse = |why: &str| Err(Error::new(ErrorKind::Engine, format_args!("engine tract {why}")));
         match *options {
@@ -42,27 +46,42 @@ impl Tract {
                 return refuse(&format!("runs on one thread, not {threads}: leave --threads out"));
             }
             Options { mode: Some(Mode::Stream), .. } => return refuse("runs windows only: leave --mode stream out"),
-            Options { precision: Some(Precision::Int8), .. } => {
-                return refuse("runs f32 only: leave --precision int8 out");
-            }
             Options { kernels: Some(_), .. } => return refuse("has kernels of its own: leave --kernels out"),
             _ => {}
         }
-        let path = bundle.onnx();
+        let precision = options.precision.unwrap_or(Precision::F32);
+        let path = match precision {
+            Precision::F32 => bundle.onnx(),
+            Precision::Int8 => bundle.onnx_int8().ok_or_else(|| bundle.lacks_int8())?,
+        };
         let (clip, classes) = (bundle.manifest.input.clip_shape(), bundle.labels.len());
-        let proto = onnx::read(&path)?;
+        let mut proto = onnx::read(&path)?;
         check_signature(&proto, clip, classes).map_err(|error| error.within(path.display()))?;
+        if precision == Precision::Int8 {
+            onnx::qlinear::convolutions(&mut proto).map_err(|error| error.within(path.display()))?;
+        }
         let plan = guarded(|| compile(&proto, clip, classes)).map_err(|why| {
             let why = format!("{}: tract cannot compile the model: {why}", path.display());
             Error::new(ErrorKind::Engine, why)
         })?;
-        Ok(Self { plan, clip, classes })
+        Ok(Self { plan, clip, classes, precision })
     }
 }
 
 impl Engine for Tract {
     fn name(&self) -> &'static str {
         "tract"
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn tolerance(&self) -> f32 {
+        match self.precision {
+            Precision::F32 => super::TOLERANCE,
+            Precision::Int8 => INT8_TOLERANCE,
+        }
     }
 
     fn session(&self) -> Result<Box<dyn Session>> {

@@ -77,6 +77,12 @@ impl Bundle {
         Some(self.dir.join(MODEL_INT8)).filter(|path| path.is_file())
     }
 
+    /// What to say when there is none.
+    pub(crate) fn lacks_int8(&self) -> Error {
+        let dir = self.dir.display();
+        Error::new(ErrorKind::Engine, format_args!("{dir}: the bundle has no int8 model: export it with --int8"))
+    }
+
     /// The golden clip and its logits.
     ///
     /// # Errors

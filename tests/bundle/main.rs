@@ -8,7 +8,7 @@ mod reference;
 use std::fs;
 use std::path::Path;
 
-use kinora::engine::{self, Choice, Options};
+use kinora::engine::{self, Choice, Options, Precision};
 use kinora::model::bundle;
 use kinora::model::graph::{Graph, Weights};
 use kinora::model::manifest::{Activation, Colour, Input, Mode, Output, Provenance, Resize, Run};
@@ -253,6 +253,22 @@ fn an_engine_that_misses_the_golden_logits_is_refused() {
     assert!(error.to_string().contains("golden.safetensors"), "{error}");
     let threads = engine::open(&bundle, &Options { engine: Choice::Tract, threads: 4, ..Options::default() });
     assert!(threads.is_err_and(|e| e.to_string().contains("one thread")));
+}
+
+#[test]
+fn tract_runs_integers_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let int8 = Options { engine: Choice::Tract, precision: Some(Precision::Int8), ..Options::default() };
+    let error = engine::open(&small(folder.path()), &int8).err().expect("there is no such model");
+    assert!(error.to_string().contains("no int8 model"), "{error}");
+    let shipped = Bundle::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mannequin")).unwrap();
+    // Opening compares with the golden logits; these are not those of f32.
+    let engine = engine::open(&shipped, &int8).unwrap();
+    let (golden, mut logits) = (shipped.golden().unwrap(), vec![0.0; shipped.labels.len()]);
+    engine.session().unwrap().infer(golden.clip.view(), &mut logits).unwrap();
+    let apart = |right: &[f32]| logits.iter().zip(right).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
+    let (int8, f32) = (apart(&golden.logits_int8.unwrap()), apart(&golden.logits_f32));
+    assert!(int8 < f32, "{int8} from the integers, {f32} from the floats");
 }
 
 #[test]

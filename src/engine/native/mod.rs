@@ -50,8 +50,7 @@ impl Native {
     pub fn open(bundle: &Bundle, options: &Options) -> Result<Self> {
         let int8 = bundle.onnx_int8().filter(|_| options.precision != Some(Precision::F32));
         if int8.is_none() && options.precision == Some(Precision::Int8) {
-            let why = format!("{}: the bundle has no int8 model: export it with --int8", bundle.dir.display());
-            return Err(Error::new(ErrorKind::Engine, why));
+            return Err(bundle.lacks_int8());
         }
         let wanted = int8.is_some();
         let path = int8.unwrap_or_else(|| bundle.onnx());

@@ -5,6 +5,7 @@
 
 mod call;
 pub(crate) mod check;
+pub(crate) mod qlinear;
 mod read;
 mod size;
 mod tensor;

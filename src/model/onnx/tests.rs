@@ -195,3 +195,47 @@ fn hostile_bytes_give_errors() {
     }
     assert!(refused > 1000 && read > 300, "{refused} refused, {read} read");
 }
+
+#[test]
+fn quantised_convolutions_become_qlinear() {
+    let (graph, weights) = quantized(1000);
+    let mut model = write::write(&graph, &weights).unwrap();
+    qlinear::convolutions(&mut model).unwrap();
+    let operators = |model: &ModelProto| -> Vec<String> {
+        model.graph.as_ref().unwrap().node.iter().map(|node| node.op_type.clone()).collect()
+    };
+    assert_eq!(operators(&model), ["QuantizeLinear", "QLinearConv"]);
+    let rewritten = model.graph.as_ref().unwrap();
+    let names = ["q", "x.scale", "x.zero_point"].into_iter();
+    let names = names.chain(["conv.weight", "conv.weight_scale", "conv.weight.zero", "z.scale", "z.zero_point"]);
+    assert!(rewritten.node[1].input.iter().eq(names.chain(["conv.bias"])), "{:?}", rewritten.node[1].input);
+    assert_eq!(rewritten.node[1].output, ["logits"]);
+    assert!(rewritten.initializer.iter().all(|tensor| tensor.name != "conv.bias_scale"), "nothing reads it");
+    check::check(&model).unwrap();
+
+    let (graph, weights) = model_with_relu(0);
+    let mut model = write::write(&graph, &weights).unwrap();
+    qlinear::convolutions(&mut model).unwrap();
+    assert_eq!(operators(&model), ["QuantizeLinear", "QLinearConv"], "the saturation is the Relu");
+    let (graph, weights) = model_with_relu(3);
+    let error = qlinear::convolutions(&mut write::write(&graph, &weights).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("'conv' (Conv): its result is not quantised to a u8 whose"), "{error}");
+    let (graph, weights) = self::model();
+    let error = qlinear::convolutions(&mut write::write(&graph, &weights).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("'conv' (Conv): its input does not come from"), "{error}");
+}
+
+/// A quantised convolution, a ReLU and a quantisation with the zero point `zero`.
+fn model_with_relu(zero: i32) -> (Graph, Weights) {
+    let (mut graph, clip) = Graph::new([2, 3, 4, 4]);
+    let quantization = Quantization::per_tensor(Element::U8, 0.0123, 7);
+    let q = graph.push("q", Op::Quantize(quantization.clone()), &[clip]).unwrap();
+    let x = graph.push("x", Op::Dequantize(quantization), &[q]).unwrap();
+    let conv = Conv { quantized: true, ..Conv::new(2, [1, 3, 3]) };
+    let y = graph.push("conv", Op::Conv(conv), &[x]).unwrap();
+    let y = graph.push("relu", Op::Unary(Unary::Relu), &[y]).unwrap();
+    let z = graph.push("z", Op::Quantize(Quantization::per_tensor(Element::U8, 0.1, zero)), &[y]).unwrap();
+    graph.set_outputs(vec![("logits".into(), z)]).unwrap();
+    let weights = testing::weights(&mut fastrand::Rng::with_seed(4), &graph);
+    (graph, weights)
+}
