@@ -12,6 +12,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// The most runs of elements that an output sums over: 7 x 7 rows of a kernel of 7 x 7 x 7.
 const MAX_TAPS: usize = 64;
+/// Bytes of weights that a core's second cache keeps beside a frame.
+const WEIGHTS_IN_CACHE: usize = 256 << 10;
 /// Output rows that a thread takes at a time, at least.
 const ROWS: usize = 8;
 
@@ -204,11 +206,14 @@ impl<A: Arithmetic> Conv<A> {
         let (height, width) = (to_layout.height, to_layout.width);
         let blocks = if pool.threads() == 1 { 1 } else { height.div_ceil(ROWS) };
         let rows = height.div_ceil(blocks);
-        // Tiles of channels outermost: their weights stay in the cache for all frames.
-        pool.run(self.tiles.len() * wanted.len() * blocks, &|item| {
+        // What is used most often stays in the cache: all weights if they fit while a frame is computed, else those of a tile
+        // of channels while it is computed for all frames.
+        let (tiles, places) = (self.tiles.len(), wanted.len() * blocks);
+        let by_place = size_of_val(&self.weights[..]) <= WEIGHTS_IN_CACHE;
+        pool.run(tiles * places, &|item| {
             let (from, to) = (&from, &to);
-            let (tile, rest) = (&self.tiles[item / (wanted.len() * blocks)], item % (wanted.len() * blocks));
-            let (t, block) = (wanted.start + rest / blocks, rest % blocks);
+            let (tile, place) = if by_place { (item % tiles, item / tiles) } else { (item / places, item % places) };
+            let (tile, t, block) = (&self.tiles[tile], wanted.start + place / blocks, place % blocks);
             let first = (t * extents.stride[0]) as isize - extents.pad[0].0 as isize;
             let mut taps = [from.0; MAX_TAPS];
             for (tap, (n, offset)) in taps.iter_mut().zip(&self.taps) {
