@@ -3,7 +3,7 @@ SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-device fault-campaign arm64 test-arm64 train bench lint format clippy docs licences edge clean
+.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench lint format clippy docs licences edge clean
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
@@ -58,6 +58,10 @@ test-arm64: arm64 ## the same, and under emulation run unit tests of what comput
 	for run in "--engine tract --hop 12 --frames 106" "--engine native --mode stream --hop 4 --frames 121"; do \
 	EMULATED_CPU=cortex-a72 .ci/arm64 cargo run --release -- --source synthetic:1 --display none --events - --no-realtime \
 	  $$run | grep '"type":"start".*"label":"jumping_jack"'; done
+
+fuzz: ## install what is missing and run each fuzz target for SECONDS, 600 if not given; ARGS chooses targets
+	@.ci/setup fuzz
+	.ci/fuzz $(or $(SECONDS),600) $(ARGS)
 
 train: ## build train-export and run it with ARGS (none: its help)
 	@.ci/setup test

@@ -7,8 +7,8 @@ pub mod manifest;
 pub mod onnx;
 pub mod passes;
 pub mod reference;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, fuzzing))]
+pub mod testing;
 
 pub use bundle::Bundle;
 pub use golden::Golden;

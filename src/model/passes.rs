@@ -1,13 +1,17 @@
 //! Rewrites of a graph that leave its outputs as they are: what engines run before they compile it. Each makes a new graph;
 //! activations stay nodes of their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ndarray::{ArrayD, Axis, IxDyn};
 
 use super::graph::{Conv, Element, Graph, Node, Op, Pad, Resize, Slice, Unary, Value, Weights};
 use super::reference;
 use crate::Result;
+
+/// What computing constants may cost, in elements and products: what costs more stays a node. A short file can ask for
+/// constants of any size.
+const MAX_FOLDING: u64 = 1 << 24;
 
 /// All passes: constants folded, identities removed, batch norm folded into convolutions, and what nobody reads left out.
 ///
@@ -28,9 +32,14 @@ pub fn simplify(graph: &Graph, weights: &Weights) -> Result<(Graph, Weights)> {
 /// `Model` when the weights do not fit the graph.
 pub fn fold_constants(graph: &Graph, weights: &Weights) -> Result<(Graph, Weights)> {
     let mut known: HashMap<Value, reference::Tensor> = HashMap::new();
+    let mut left = MAX_FOLDING;
     rewrite(graph, weights, |new, value, node| {
         let read: Option<Vec<_>> = node.inputs.iter().map(|input| known.get(input)).collect();
         let Some(read) = read.filter(|_| node.op != Op::Input) else { return Ok(None) };
+        match left.checked_sub(cost(graph, node)) {
+            Some(rest) => left = rest,
+            None => return Ok(None),
+        }
         let tensor = reference::evaluate(graph, node, weights, &read)?;
         let floats = tensor.element == Element::F32;
         let array = tensor.to_f32();
@@ -43,6 +52,23 @@ pub fn fold_constants(graph: &Graph, weights: &Weights) -> Result<(Graph, Weight
         }
     })
     .and_then(|(graph, weights)| remove_unused(&graph, &weights))
+}
+
+/// Elements that computing `node` reads, goes through and makes, or products.
+fn cost(graph: &Graph, node: &Node) -> u64 {
+    let count = |shape: &[usize]| shape.iter().map(|&n| n as u64).product::<u64>();
+    let read = || node.inputs.iter().map(|input| graph.node(*input).shape.as_slice());
+    let through = match (&node.op, read().next()) {
+        // As large as the file has it.
+        (Op::Constant(_), _) => return 0,
+        (Op::Pool(pool), _) => pool.kernel.iter().fold(count(&node.shape), |all, &n| all.saturating_mul(n as u64)),
+        // One axis after the other.
+        (Op::Resize(resize), Some(x)) => {
+            x.iter().zip(&resize.size).fold(1, |all: u64, (&n, &size)| all.saturating_mul(n.max(size) as u64))
+        }
+        _ => graph.node_macs(node),
+    };
+    read().map(count).sum::<u64>().max(count(&node.shape)).max(through)
 }
 
 /// Leaves out what gives its input back, joins reshapes of reshapes, and drops the axes of a mean in the mean itself where a
@@ -106,7 +132,7 @@ pub fn fold_batch_norm(graph: &Graph, weights: &Weights) -> Result<(Graph, Weigh
         }),
         _ => None,
     };
-    let folded: Vec<Value> = graph.nodes().iter().filter_map(|node| folds(node).map(|(input, ..)| input)).collect();
+    let folded: HashSet<Value> = graph.nodes().iter().filter_map(|node| folds(node).map(|(input, ..)| input)).collect();
     rewrite(graph, weights, |new, value, node| {
         // Its place is that of its batch norm.
         if folded.contains(&value) {
@@ -215,7 +241,7 @@ fn rewrite(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::graph::Pool;
+    use crate::model::graph::{Coordinates, Pool};
     use crate::model::testing;
 
     type Pass = fn(&Graph, &Weights) -> Result<(Graph, Weights)>;
@@ -279,6 +305,32 @@ mod tests {
                 assert_eq!(new.output().name, "conv");
             }
         }
+    }
+
+    /// Constants that a file asks for in few bytes stay as they are written.
+    #[test]
+    fn constants_that_cost_too_much_are_not_folded() {
+        let spread = |graph: &mut Graph, from: Value, extent: usize| {
+            let (size, scale) = (vec![extent, extent], vec![extent as f32; 2]);
+            graph.push("spread", Op::Resize(Resize { size, scale, coordinates: Coordinates::HalfPixel }), &[from])
+        };
+        for (extent, wanted) in [(8, "constant"), (1 << 14, "resize")] {
+            let (mut graph, clip) = Graph::new([1, 1, 1, 1]);
+            let small = graph.push("small", Op::Constant(vec![1, 1]), &[]).unwrap();
+            let large = spread(&mut graph, small, extent).unwrap();
+            graph.push("sum", Op::Binary(crate::model::graph::Binary::Add), &[clip, large]).unwrap();
+            let weights = testing::weights(&mut fastrand::Rng::with_seed(1), &graph);
+            let (new, _) = fold_constants(&graph, &weights).unwrap();
+            assert_eq!(new.nodes()[new.nodes().len() - 2].op.to_string(), wanted);
+        }
+        // One element of a window without end.
+        let (mut graph, clip) = Graph::new([1, 1, 1, 1]);
+        let small = graph.push("small", Op::Constant(vec![1, 1, 1, 1, 1]), &[]).unwrap();
+        let pool = Pool { pad: vec![(1023, 0); 3], stride: vec![1; 3], ..Pool::average([1024; 3]) };
+        let pooled = graph.push("pool", Op::Pool(pool), &[small]).unwrap();
+        graph.push("sum", Op::Binary(crate::model::graph::Binary::Add), &[clip, pooled]).unwrap();
+        let weights = testing::weights(&mut fastrand::Rng::with_seed(1), &graph);
+        assert_eq!(fold_constants(&graph, &weights).unwrap().0.nodes().len(), 4);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Random graphs of all operations, for tests of what must hold for any graph.
+//! Random graphs of all operations, for tests of what must hold for any graph, and as seeds of the fuzz targets.
 #![allow(clippy::unwrap_used)]
 
 use fastrand::Rng;
@@ -12,7 +12,7 @@ use super::reference::Tensor;
 
 /// A small graph of random operations on up to two inputs, with one or two outputs. Constants come right before the node
 /// that reads them.
-pub(crate) fn graph(rng: &mut Rng) -> Graph {
+pub fn graph(rng: &mut Rng) -> Graph {
     let mut graph = Graph::default();
     let rank = rng.usize(2..6);
     let shape: Vec<usize> = (0..rank).map(|axis| if axis == 0 { rng.usize(1..3) } else { rng.usize(1..7) }).collect();
@@ -179,7 +179,7 @@ fn quantized(rng: &mut Rng, graph: &mut Graph, name: &str, x: Value) -> Option<V
 }
 
 /// Random weights; no variance is near zero, and quantised ones are steps of their scales.
-pub(crate) fn weights(rng: &mut Rng, graph: &Graph) -> Weights {
+pub fn weights(rng: &mut Rng, graph: &Graph) -> Weights {
     let mut weights = Weights::new();
     for node in graph.nodes() {
         let parameters = graph.node_parameters(node);
@@ -205,7 +205,7 @@ pub(crate) fn weights(rng: &mut Rng, graph: &Graph) -> Weights {
 }
 
 /// Random inputs for `graph`.
-pub(crate) fn inputs(rng: &mut Rng, graph: &Graph) -> Vec<Tensor> {
+pub fn inputs(rng: &mut Rng, graph: &Graph) -> Vec<Tensor> {
     let make = |node: &super::graph::Node, rng: &mut Rng| {
         let (low, high) = node.element.range();
         let values = ArrayD::from_shape_simple_fn(IxDyn(&node.shape), || match node.element {

@@ -23,8 +23,8 @@ impl Border {
     }
 }
 
-/// The most elements of a value, with its border, in all frames of its ring.
-const MAX_ELEMENTS: usize = 1 << 28;
+/// The most elements of a value, with its border, in all frames of its ring; and of all values in memory together.
+pub const MAX_ELEMENTS: usize = 1 << 28;
 
 /// How one frame lies in memory: `[top + H + bottom, left + W + right, C]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]

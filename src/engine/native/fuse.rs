@@ -158,8 +158,8 @@ impl Fuser<'_> {
         let node = self.node_at(index);
         match &node.op {
             Op::Input => {
-                if index != 0 || node.element != Element::F32 {
-                    return refuse(node, "a model has one input, f32");
+                if index != 0 || node.element != Element::F32 || node.shape.len() != 5 {
+                    return refuse(node, "a model has one input, f32, [1, C, T, H, W]");
                 }
                 let (end, quantized) = self.quantize(index);
                 self.layer(index, end, Work::Load, vec![], quantized)

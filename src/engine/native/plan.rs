@@ -1,7 +1,7 @@
 //! From a network to a plan: where each value lies, and the kernels that run. Memory is planned once, here.
 
 use super::aligned::Aligned;
-use super::frames::{Border, Layout};
+use super::frames::{Border, Layout, MAX_ELEMENTS};
 use super::kernels::{Conv, Extents, Float, Geometry, Int8, Kernels, Rescale, Span};
 use super::layers::{ConvArithmetic, Layer, Network, Work};
 use crate::model::manifest::Mode;
@@ -115,7 +115,9 @@ fn refuse<T>(layer: &Layer, why: impl std::fmt::Display) -> Result<T> {
 
 /// Refuses a network that cannot be streamed, naming the layer that sees frames that come later.
 pub fn check_causal(network: &Network) -> Result<()> {
+    let mut averaged = false;
     for layer in &network.layers {
+        averaged |= matches!(layer.work, Work::Mean { .. });
         if let Work::Conv(conv) = &layer.work {
             let Extents { kernel, dilation, pad, .. } = conv.extents;
             let (wanted, pad) = (dilation[0] * (kernel[0] - 1), pad[0]);
@@ -125,6 +127,11 @@ pub fn check_causal(network: &Network) -> Result<()> {
                      ({wanted}, 0): choose --mode window or train with causal=true",
                     kernel[0]
                 );
+                return refuse(layer, why);
+            }
+            // In a clip there is one mean, in a stream there are others before it.
+            if averaged && kernel[0] > 1 {
+                let why = "it cannot be streamed: it sees several means over time: choose --mode window";
                 return refuse(layer, why);
             }
         }
@@ -202,6 +209,12 @@ impl Plan {
                     layer.inputs.iter().filter(|input| last_read[**input] == n).filter_map(|input| places[*input]),
                 );
             }
+        }
+        let bytes = plan.bytes.iter().map(|buffer| buffer.layout.len() * (buffer.slots + 1));
+        let floats = plan.floats.iter().map(|buffer| buffer.layout.len() * (buffer.slots + 1));
+        let elements: usize = bytes.chain(floats).sum();
+        if elements > MAX_ELEMENTS {
+            return refuse(last, format_args!("the values of all layers together, {elements} elements, are too large"));
         }
         match places[last.output] {
             Some(Place::F32(index)) => plan.logits = index,

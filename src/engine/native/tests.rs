@@ -296,6 +296,15 @@ fn what_does_not_undo_its_quantisation_is_refused() {
 }
 
 #[test]
+fn what_reads_no_clip_is_refused() {
+    let mut graph = Graph::default();
+    let x = graph.input("x", Element::F32, &[1, 3]).unwrap();
+    graph.set_outputs(vec![("y".into(), x)]).unwrap();
+    let refused = Native::new(&graph, &Weights::new(), Mode::Window, Kernels::best(), 1).err().unwrap();
+    assert!(refused.to_string().contains("node 'x' (input): a model has one input"), "{refused}");
+}
+
+#[test]
 fn padding_without_end_is_refused() {
     let (mut graph, clip) = Graph::new([1, 4, 8, 8]);
     let (huge, far) = (30_000, 30_000);
@@ -307,6 +316,24 @@ fn padding_without_end_is_refused() {
     let weights: Weights = shapes.into_iter().collect();
     let refused = Native::new(&graph, &weights, Mode::Window, Kernels::best(), 1).err().unwrap();
     assert!(refused.to_string().contains("too large"), "{refused}");
+}
+
+/// Each value is small enough on its own, but a window keeps all of them.
+#[test]
+fn values_that_are_too_large_together_are_refused() {
+    let (mut graph, clip) = Graph::new([1, 1, 8000, 8000]);
+    let mut x = clip;
+    for n in 0..5 {
+        x = graph.push(format!("pool{n}"), Op::Pool(GraphPool::average([1, 1, 1])), &[x]).unwrap();
+        let conv = Conv { pad: vec![(0, 0), (n, n), (n, n)], ..Conv::new(1, [1, 1 + 2 * n, 1 + 2 * n]) };
+        x = graph.push(format!("conv{n}"), Op::Conv(conv), &[x]).unwrap();
+    }
+    x = graph.push("small", Op::Pool(GraphPool::average([1, 100, 100])), &[x]).unwrap();
+    x = graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    graph.push("head", Op::Dense(Dense { features: 1, bias: false, quantized: false }), &[x]).unwrap();
+    let weights = graph.parameters().into_iter().map(|p| (p.name, ArrayD::zeros(IxDyn(&p.shape)))).collect();
+    let refused = Native::new(&graph, &weights, Mode::Window, Kernels::best(), 1).err().unwrap();
+    assert!(refused.to_string().contains("all layers together"), "{refused}");
 }
 
 #[test]
@@ -328,5 +355,29 @@ fn what_sees_later_frames_is_not_streamed() {
     net.graph.push("head", Op::dense(5), &[x]).unwrap();
     let refused = Native::new(&net.graph, &net.weights, Mode::Stream, Kernels::best(), 1).err().unwrap();
     assert!(refused.to_string().contains("'conv1'") && refused.to_string().contains("causal"), "{refused}");
+    assert!(Native::new(&net.graph, &net.weights, Mode::Window, Kernels::best(), 1).is_ok());
+}
+
+/// A clip has one mean over time, so its stream must not see the means before.
+#[test]
+fn what_sees_earlier_means_is_not_streamed() {
+    let (graph, clip) = Graph::new([4, 4, 8, 8]);
+    let mut random = Rng::with_seed(1);
+    let mut net = Builder {
+        graph,
+        weights: Weights::new(),
+        random: &mut random,
+        quantized: false,
+        causal: true,
+        residual: true,
+        count: 0,
+    };
+    let x = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: true }, &[clip]).unwrap();
+    let x = net.conv(x, 4, [3, 1, 1], [1, 1, 1]);
+    let x = net.graph.push("flat", Op::Reshape(vec![1, 4]), &[x]).unwrap();
+    net.parameters("head", &[5, 4], x);
+    net.graph.push("head", Op::dense(5), &[x]).unwrap();
+    let refused = Native::new(&net.graph, &net.weights, Mode::Stream, Kernels::best(), 1).err().unwrap();
+    assert!(refused.to_string().contains("'conv1'") && refused.to_string().contains("means"), "{refused}");
     assert!(Native::new(&net.graph, &net.weights, Mode::Window, Kernels::best(), 1).is_ok());
 }

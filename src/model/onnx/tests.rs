@@ -167,6 +167,22 @@ fn quantised_models_that_we_cannot_compute_are_refused() {
     }
 }
 
+#[test]
+fn what_is_no_protobuf_is_refused() {
+    let (graph, weights) = model();
+    let good = to_bytes(&graph, &weights).unwrap();
+    let cases: [(&[u8], &str); 4] = [
+        (b"", "the file is empty"),
+        (&good[..good.len() - 1], "not an ONNX model, or cut off"),
+        (&[0xff; 40], "not an ONNX model, or cut off"),
+        (b"model: a text", "not an ONNX model, or cut off"),
+    ];
+    for (bytes, reason) in cases {
+        let error = graph_from_bytes(bytes).unwrap_err();
+        assert!(error.kind() == ErrorKind::Model && error.to_string().contains(reason), "{reason}: {error}");
+    }
+}
+
 /// Bytes that were changed anywhere give a graph or an error that names its reason in one line.
 #[test]
 fn hostile_bytes_give_errors() {

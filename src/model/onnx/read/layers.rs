@@ -1,6 +1,6 @@
 //! Layers with weights: convolution, dense layer, normalisation.
 
-use ndarray::{Array1, ArrayD, Axis, IxDyn};
+use ndarray::{Array1, ArrayD, Axis, Dimension, IxDyn};
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::super::call::Call;
@@ -236,6 +236,7 @@ impl<'a> Reader<'a> {
         let shape = self.shape(x);
         let axis = call.axis(call.int("axis", -1)?, shape.len())?;
         let inner = IxDyn(&shape[axis..]);
+        self.needs_room(2 * inner.size()).map_err(|why| call.refuse(why))?;
         let mut parameters = vec![];
         for index in [1, 2] {
             let given = match call.input(index) {

@@ -26,8 +26,11 @@ use crate::{Error, ErrorKind, Result};
 
 /// The operator sets that are read. Operators that meant something else in an older set say so themselves.
 const OPSETS: std::ops::RangeInclusive<i64> = 6..=25;
-/// The most elements of all constants and values together: 4 gigabytes of floats.
+/// The most elements of all values together, and of constants as often as they are read: 4 gigabytes of floats.
 const MAX_TOTAL: usize = 1 << 30;
+/// How many times the constants of a file may be kept, and elements beyond that: nodes may share a constant, of which each
+/// keeps its own, and may repeat one along an axis, so that a short file could fill any memory.
+const MAX_KEPT: (usize, usize) = (4, 1 << 24);
 
 /// What a name of the file stands for.
 enum Known<'a> {
@@ -44,8 +47,10 @@ pub(super) struct Reader<'a> {
     known: HashMap<&'a str, Known<'a>>,
     /// Names that were taken when a node wanted them, and how often.
     taken: HashMap<String, usize>,
-    /// Elements that may still be made.
+    /// Elements that may still be made or read.
     budget: usize,
+    /// Elements of constants that may still be kept.
+    room: usize,
 }
 
 fn refuse(why: impl std::fmt::Display) -> Error {
@@ -59,12 +64,16 @@ fn refuse(why: impl std::fmt::Display) -> Error {
 pub(super) fn read(model: &ModelProto) -> Result<(Graph, Weights)> {
     let graph = model.graph.as_ref().ok_or_else(|| refuse("the model has no graph"))?;
     let opset = opset(model)?;
+    let literals = graph.node.iter().flat_map(|node| &node.attribute).flat_map(|attribute| &attribute.t);
+    let stored =
+        graph.initializer.iter().chain(literals).fold(0usize, |all, tensor| all.saturating_add(elements(tensor)));
     let mut reader = Reader {
         graph: Graph::default(),
         weights: Weights::new(),
         known: graph.initializer.iter().map(|tensor| (tensor.name.as_str(), Known::Tensor(tensor))).collect(),
         taken: HashMap::new(),
         budget: MAX_TOTAL,
+        room: stored.saturating_mul(MAX_KEPT.0).saturating_add(MAX_KEPT.1),
     };
     reader.inputs(graph)?;
     for node in &graph.node {
@@ -149,6 +158,20 @@ impl<'a> Reader<'a> {
     fn spend(&mut self, elements: usize) -> Result<()> {
         let left = self.budget.checked_sub(elements);
         self.budget = left.ok_or_else(|| refuse(format_args!("the model has more than {MAX_TOTAL} elements")))?;
+        Ok(())
+    }
+
+    /// Refuses to keep so many elements of constants if there is no room for them.
+    fn needs_room(&self, elements: usize) -> Result<()> {
+        match elements <= self.room {
+            true => Ok(()),
+            false => Err(refuse("its constants, as often as they are kept, are far larger than those in the file")),
+        }
+    }
+
+    fn keep(&mut self, elements: usize) -> Result<()> {
+        self.needs_room(elements)?;
+        self.room -= elements;
         Ok(())
     }
 
@@ -249,7 +272,7 @@ impl<'a> Reader<'a> {
                 "parameter '{name}': {bad} is not finite: train or export the model again"
             )));
         }
-        self.spend(array.len())?;
+        self.keep(array.len()).map_err(|why| why.within(format_args!("parameter '{name}'")))?;
         // In row-major order, whatever was done to it.
         let array = if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() };
         self.weights.insert(name, array);
@@ -290,9 +313,13 @@ impl<'a> Reader<'a> {
         };
         call.finish()?;
         for (name, known) in outputs.into_iter().zip(made) {
-            if !name.is_empty() {
-                self.define(name, known);
+            if name.is_empty() {
+                continue;
             }
+            if let Known::Computed(constant) = &known {
+                self.keep(constant.shape().iter().product()).map_err(|why| call.refuse(why))?;
+            }
+            self.define(name, known);
         }
         Ok(())
     }

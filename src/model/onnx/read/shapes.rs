@@ -37,7 +37,9 @@ impl<'a> Reader<'a> {
         let mut lists = Vec::with_capacity(data);
         for index in 0..data {
             match self.short_list(call, index)? {
-                Some(list) => lists.push(list),
+                // More numbers than these are refused anyway.
+                Some(list) if lists.len() <= MAX_LIST => lists.push(list),
+                Some(_) => return Err(call.refuse(format_args!("more than {MAX_LIST} lists"))),
                 None => return Ok(None),
             }
         }
@@ -49,7 +51,11 @@ impl<'a> Reader<'a> {
         let array = match call.op() {
             "Concat" => {
                 call.ignore(&["axis"]);
-                vector(lists.iter().flat_map(|list| all(&list.array)).collect())
+                let whole: Vec<i64> = lists.iter().flat_map(|list| all(&list.array)).take(MAX_LIST + 1).collect();
+                if whole.len() > MAX_LIST {
+                    return Err(call.refuse(format_args!("a list of more than {MAX_LIST} numbers")));
+                }
+                vector(whole)
             }
             "Cast" => {
                 let to = call.int("to", 0)?;
@@ -97,7 +103,10 @@ impl<'a> Reader<'a> {
                 let pick = |part: &Slice| (0..part.length).map(|i| from[part.start + i * part.step]).collect();
                 vector(parts.first().map_or(from.clone(), pick))
             }
-            op => arithmetic(call, op, &first.array, &lists[1].array)?,
+            op => match lists.as_slice() {
+                [a, b] => arithmetic(call, op, &a.array, &b.array)?,
+                _ => return Err(call.refuse(format_args!("2 inputs wanted, {} given", lists.len()))),
+            },
         };
         Ok(Some(Constant::Ints(Ints { kind, array })))
     }

@@ -225,13 +225,18 @@ fn quantised_weights_in_other_places() {
     assert!(y.iter().zip(wanted).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{y}");
 }
 
+fn assert_refused(model: &ModelProto, reason: &str) {
+    let error = graph_from_bytes(&model.encode_to_vec()).unwrap_err();
+    assert!(error.kind() == ErrorKind::Model && error.to_string().contains(reason), "{reason}: {error}");
+}
+
 #[test]
 fn what_we_cannot_compute_is_refused_by_name() {
     let conv = |attributes| node("Conv", &["x", "w"], "y", attributes);
     let w = || vec![floats("w", &[1, 2, 1, 1], &[1.0, 2.0])];
     let case = |opset, shape: &[i64], nodes, constants| model(opset, shape, nodes, constants);
     let x = &[1, 2, 4, 4][..];
-    let infinite = vec![floats("w", &[1, 2, 1, 1], &[1.0, f32::INFINITY])];
+    let spoiled = |x| vec![floats("w", &[1, 2, 1, 1], &[1.0, x])];
     let cases: Vec<(ModelProto, &str)> = vec![
         (case(5, x, vec![conv(vec![])], w()), "operator set [5] is not read"),
         (case(99, x, vec![conv(vec![])], w()), "17 for example"),
@@ -246,7 +251,8 @@ fn what_we_cannot_compute_is_refused_by_name() {
         (case(13, x, vec![conv(vec![ints("kernel_shape", [2, 1])])], w()), "not that of the weights"),
         (case(13, x, vec![conv(vec![int("group", -1)])], w()), "do not fit"),
         (case(13, x, vec![conv(vec![string("auto_pad", "SAME")])], w()), "auto_pad 'SAME'"),
-        (case(13, x, vec![conv(vec![])], infinite), "parameter 'y.weight': inf is not finite"),
+        (case(13, x, vec![conv(vec![])], spoiled(f32::INFINITY)), "parameter 'y.weight': inf is not finite"),
+        (case(13, x, vec![conv(vec![])], spoiled(f32::NAN)), "parameter 'y.weight': NaN is not finite"),
         (case(13, x, vec![node("Conv", &["x", "x"], "y", vec![])], vec![]), "must be a constant"),
         (case(13, &[1, 2, -1, 4], vec![conv(vec![])], w()), "only its first axis may be left open"),
         (case(13, &[1, 2, 1 << 40, 4], vec![conv(vec![])], w()), "empty or too large"),
@@ -282,10 +288,46 @@ fn what_we_cannot_compute_is_refused_by_name() {
         (case(13, x, vec![node("Softmax", &["x"], "y", vec![int("axis", 4)])], vec![]), "there is no axis 4 of 4"),
     ];
     for (model, reason) in cases {
-        let error = graph_from_bytes(&model.encode_to_vec()).unwrap_err();
-        assert!(error.kind() == ErrorKind::Model && error.to_string().contains(reason), "{reason}: {error}");
+        assert_refused(&model, reason);
     }
     // What the cases above are spoiled from.
     let (graph, _) = read(&model(13, x, vec![conv(vec![])], w()));
     assert_eq!(ops(&graph), [Op::Conv(Conv::new(1, [1, 1]))]);
+}
+
+#[test]
+fn graphs_that_go_in_circles_are_refused() {
+    let nodes = vec![node("Add", &["x", "b"], "a", vec![]), node("Relu", &["a"], "b", vec![])];
+    let mut circle = model(13, &[1, 2], nodes, vec![]);
+    circle.graph.as_mut().unwrap().output[0].name = "b".into();
+    assert_refused(&circle, "node 'Add': its input 'b' is made by nothing before it");
+}
+
+/// Lists of whole numbers that are computed while a file is read.
+#[test]
+fn computed_lists_are_checked() {
+    let add = |inputs: &[&str]| vec![node("Add", inputs, "s", vec![]), node("Reshape", &["x", "s"], "y", vec![])];
+    let constants = vec![list("a", &[1, 2]), list("b", &[i64::MAX, 1]), list("c", &[1, 2, 3])];
+    for (inputs, reason) in [
+        (&["a"][..], "node 's' (Add): 2 inputs wanted, 1 given"),
+        (&["a", "a", "a"], "2 inputs wanted, 3 given"),
+        (&["a", "b"], "a number is out of range"),
+        (&["a", "c"], "do not broadcast"),
+    ] {
+        assert_refused(&model(13, &[2, 2], add(inputs), constants.clone()), reason);
+    }
+    let long = vec![node("Concat", &["l", "l"], "y", vec![int("axis", 0)])];
+    assert_refused(&model(13, &[2, 2], long, vec![list("l", &[1; 600])]), "node 'y' (Concat): a list of more than");
+}
+
+/// Short files whose constants would fill the memory.
+#[test]
+fn constants_without_end_are_refused() {
+    let one = vec![floats("w", &[], &[1.0])];
+    let spread = vec![node("LayerNormalization", &["x", "w"], "y", vec![int("axis", 0)])];
+    assert_refused(&model(17, &[1, 1 << 14, 1 << 14], spread, one), "node 'y' (LayerNormalization): its constants");
+    let mut repeated: Vec<_> = (0..40).map(|n| node("Identity", &["w"], &format!("w{n}"), vec![])).collect();
+    repeated.push(node("Relu", &["x"], "y", vec![]));
+    let large = vec![float_tensor("w", &ndarray::ArrayD::zeros(vec![1 << 20]))];
+    assert_refused(&model(13, &[1, 2], repeated, large), "(Identity): its constants, as often as they are kept");
 }
