@@ -3,7 +3,7 @@ SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench lint format clippy docs licences edge clean
+.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench measure lint format clippy docs licences edge clean
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
@@ -70,6 +70,15 @@ train: ## build train-export and run it with ARGS (none: its help)
 bench: ## measure; ARGS chooses benchmarks by name
 	@.ci/setup run
 	cargo bench --bench '*' -- $(ARGS)
+
+# Of a file, so that there is no camera's work in it; decoding is ffmpeg's and not counted.
+CLIP ?= out/mannequin-720p.mp4
+measure: ## run kinora on a minute of 1280x720 at 30 Hz: the last lines say what that takes of the machine
+	@.ci/setup run
+	cargo build --release
+	@[ -e $(CLIP) ] || { mkdir -p out && cargo run --release --quiet -- --quiet --source 'synthetic:1?size=1280x720&fps=30' \
+	  --duration 60 --no-realtime --display video:out/part.mp4 && mv out/part.mp4 $(CLIP); }
+	cargo run --release --quiet -- --source $(CLIP) $(ARGS)
 
 lint: format clippy docs licences edge ## all checks but the tests
 

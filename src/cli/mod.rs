@@ -25,7 +25,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     start_log(arguments.verbose, arguments.quiet);
     let result = match arguments.command {
-        Command::Run(run) => run::command(*run, arguments.quiet),
+        Command::Run(run) => run::command(*run, arguments.quiet, begin),
         Command::Devices => print(&devices::describe()),
         Command::Inspect(inspect) => inspect_command(&inspect.dir),
         Command::Classify(classify) => classify::command(&classify),

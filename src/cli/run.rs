@@ -1,7 +1,7 @@
 //! `kinora run`: opens what the arguments name and runs the pipeline.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use kinora::capture::{self, Options, Place, Source, SourceInfo, Transform};
@@ -10,7 +10,7 @@ use kinora::display::{self, Display, Format};
 use kinora::engine;
 use kinora::events::EventWriter;
 use kinora::model::Bundle;
-use kinora::pipeline::{Intake, Limits, Opener, Pipeline, Recognizer, Runner, Share, Summary};
+use kinora::pipeline::{Intake, Limits, Opener, Pipeline, Recognizer, Runner, Share, Summary, peak_resident_mib};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 
@@ -21,8 +21,8 @@ use super::load_bundle;
 /// The built-in camera, used when no source is named and no camera is there.
 const BUILT_IN: &str = "synthetic:1";
 
-/// Runs `kinora run`.
-pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
+/// Runs `kinora run`; `begin` is when the program started.
+pub fn command(mut args: RunArgs, quiet: bool, begin: Instant) -> Result<()> {
     let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let overrides = {
         let mut config = config;
@@ -97,7 +97,7 @@ pub fn command(mut args: RunArgs, quiet: bool) -> Result<()> {
         stop,
     }
     .run()?;
-    report(&summary, &info);
+    report(&summary, &info, begin);
     Ok(())
 }
 
@@ -200,9 +200,18 @@ fn default_source() -> &'static str {
     BUILT_IN
 }
 
-fn report(summary: &Summary, source: &SourceInfo) {
-    let Summary { frames, dropped, repeated, decisions, actions, latency } = summary;
+fn report(summary: &Summary, source: &SourceInfo, begin: Instant) {
+    let Summary { frames, dropped, repeated, decisions, actions, latency, first_decision, processor } = summary;
     log::info!("{frames} frames, {dropped} lost, {repeated} repeated, {decisions} decisions, {actions} actions");
+    let costs = [
+        processor.map(|share| format!("{:.1} % of one core", share * 100.0)),
+        peak_resident_mib().map(|mib| format!("{mib:.0} MiB of memory at most")),
+        first_decision.map(|at| format!("first decision {:.1} s after the start", (at - begin).as_secs_f32())),
+    ];
+    let costs: Vec<_> = costs.into_iter().flatten().collect();
+    if !costs.is_empty() {
+        log::info!("{}", costs.join(", "));
+    }
     let Some(latency) = latency else { return };
     let words = |[p50, p99]: Share| format!("{p50:.1} ms, p99 {p99:.1}");
     let from = match (source.stamped, source.live) {

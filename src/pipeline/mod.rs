@@ -20,6 +20,7 @@ mod run;
 mod runner;
 mod slots;
 mod statistics;
+mod usage;
 
 pub use classify::{Answer, Classifier, Windows};
 pub use feed::Opener;
@@ -28,4 +29,5 @@ pub use latency::{Latency, Share};
 pub use recognizer::{Recognizer, View};
 pub use run::{Limits, Pipeline, Summary};
 pub use runner::Runner;
-pub use statistics::{Percentiles, nearest_rank, resident_mib};
+pub use statistics::{Percentiles, nearest_rank};
+pub use usage::{peak_resident_mib, processor_time, resident_mib};

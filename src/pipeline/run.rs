@@ -9,6 +9,7 @@ use super::latency::{Latency, Stopwatch};
 use super::recognition::{Found, Recognition};
 use super::recognizer::{Recognizer, View};
 use super::slots::Bell;
+use super::usage::processor_time;
 use crate::Result;
 use crate::capture::Source;
 use crate::decision::Kind;
@@ -70,6 +71,10 @@ pub struct Summary {
     pub actions: u64,
     /// Capture to presented picture, over the last frames; none without real time.
     pub latency: Option<Latency>,
+    /// When the first decision was there.
+    pub first_decision: Option<Instant>,
+    /// Processor time of this process, all threads, as a share of one core's, where the system tells.
+    pub processor: Option<f32>,
 }
 
 impl Pipeline {
@@ -79,6 +84,7 @@ impl Pipeline {
     /// # Errors
     /// The first error of source, engine, display or event file.
     pub fn run(self) -> Result<Summary> {
+        let (begin, processor_before) = (Instant::now(), processor_time());
         let ready = Arc::new(Bell::default());
         let recognition = if self.realtime {
             Recognition::beside(self.recognizer, &self.intake, ready.clone())?
@@ -118,9 +124,13 @@ impl Pipeline {
             summary: Summary::default(),
         };
         let result = run.until_the_end(&ready);
-        let finished = run.finish();
+        let mut finished = run.finish();
         // A source that waits or opens looks at this one.
         run.stop.request();
+        if let Ok(summary) = &mut finished {
+            let used = processor_time().zip(processor_before).map(|(after, before)| after.saturating_sub(before));
+            summary.processor = used.map(|used| used.as_secs_f32() / begin.elapsed().as_secs_f32());
+        }
         result.and(finished)
     }
 }
@@ -258,6 +268,9 @@ impl Run {
     fn measure(&mut self) {
         let view = self.recognition.view();
         self.summary.decisions = view.decisions;
+        if view.decisions > 0 {
+            self.summary.first_decision.get_or_insert_with(Instant::now);
+        }
         if !self.realtime {
             let lasted = self.last_time.saturating_sub(self.first.unwrap_or_default());
             self.rates.frame_rate = self.nominal_rate;

@@ -46,6 +46,8 @@ fn limits_transforms_and_allowed_labels() {
     assert!(lines.iter().all(|l| l["label"] == "up"), "{lines:?}");
     let said = text(&output.stderr);
     assert!(said.contains("61 frames") && said.contains("0 lost"), "{said}");
+    let costs = ["% of one core", "MiB of memory at most", "first decision"];
+    assert!(costs.iter().all(|cost| said.contains(cost)), "{said}");
 }
 
 #[test]
