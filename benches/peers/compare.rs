@@ -33,25 +33,24 @@ struct Case<'a> {
 type Named = (String, Box<dyn Contestant>);
 
 impl Case<'_> {
-    fn engine(&self, mode: Mode, kernels: Kernels) -> Result<Box<dyn engine::Engine>> {
-        let (precision, mode, kernels) = (Some(self.precision), Some(mode), Some(kernels));
-        Ok(engine::open(
-            self.bundle,
-            &Options { engine: Choice::Native, precision, mode, kernels, threads: self.threads },
-        )?)
+    /// kinora; without `kernels` with the best.
+    fn engine(&self, mode: Mode, kernels: Option<Kernels>) -> Result<Box<dyn engine::Engine>> {
+        let (engine, precision, threads) = (Choice::Native, Some(self.precision), self.threads);
+        Ok(engine::open(self.bundle, &Options { engine, precision, mode: Some(mode), kernels, threads })?)
     }
 
-    /// kinora in `mode`: with the best kernels, and without the matrix unit if they use it.
+    /// kinora in `mode`: with the best kernels, and where these use a matrix unit (AMX) without it, too.
     fn ours(&self, mode: Mode) -> Result<Vec<Named>> {
         let clip = self.bundle.golden()?.clip;
-        let session = |kernels: Kernels| -> Result<Named> {
-            let kinora = Kinora::new(&*self.engine(mode, kernels)?, &clip, self.bundle.labels.len())?;
-            Ok((kernels.name().to_owned(), Box::new(kinora)))
+        let amx = |kernels: &Kernels| kernels.name().starts_with("amx");
+        let without = Kernels::available().filter(|kernels| !amx(kernels)).last();
+        let without = without.filter(|_| amx(&Kernels::best()) && self.precision == Precision::Int8);
+        let session = |kernels| -> Result<Named> {
+            let engine = self.engine(mode, kernels)?;
+            let kinora = Kinora::new(&*engine, &clip, self.bundle.labels.len())?;
+            Ok((engine.kernels().to_owned(), Box::new(kinora)))
         };
-        let best = Kernels::best();
-        let without = Kernels::available().filter(|kernels| !kernels.name().starts_with("amx")).last();
-        let both = [Some(best), without.filter(|other| *other != best && self.precision == Precision::Int8)];
-        both.into_iter().flatten().map(session).collect()
+        std::iter::once(None).chain(without.map(Some)).map(session).collect()
     }
 
     /// `engine` on windows of the same file.
@@ -240,12 +239,12 @@ fn streams_of(bench: &Bench, spec: &Spec, case: &Case<'_>, engines: &[Engine]) -
     let architecture = &case.bundle.manifest.architecture;
     eprintln!("{architecture}, int8, 1 thread, a decision at every frame");
     let macs = |mode| -> Result<u64> {
-        let layers = case.engine(mode, Kernels::best())?.profile(1).context("no profile")?;
+        let layers = case.engine(mode, None)?.profile(1).context("no profile")?;
         Ok(layers.iter().map(|layer| layer.macs).sum())
     };
     let (window_macs, stream_macs) = (macs(Mode::Window)?, macs(Mode::Stream)?);
     let (golden, classes) = (case.bundle.golden()?, case.bundle.labels.len());
-    let interval = Kinora::new(&*case.engine(Mode::Stream, Kernels::best())?, &golden.clip, classes)?.interval()?;
+    let interval = Kinora::new(&*case.engine(Mode::Stream, None)?, &golden.clip, classes)?.interval()?;
     let mut contestants = case.ours(Mode::Stream)?;
     let ours = contestants.len();
     let engines: Vec<Engine> = engines.iter().copied().filter(|engine| engine.is_apart(Precision::Int8)).collect();

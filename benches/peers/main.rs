@@ -17,6 +17,7 @@ mod plot;
 mod turns;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -58,11 +59,13 @@ struct Arguments {
     bench: bool,
 }
 
-/// The processor, and how many threads it runs.
+/// Where it is measured.
 #[derive(Serialize)]
 struct Machine {
     processor: String,
     threads: usize,
+    /// How many threads wanted to run in the last minute, where the system tells (Linux).
+    load: Option<f32>,
 }
 
 impl Machine {
@@ -70,19 +73,32 @@ impl Machine {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         let processor = name.map_or("unknown", |(_, name)| name.trim()).to_owned();
-        Self { processor, threads: std::thread::available_parallelism().map_or(1, usize::from) }
+        let load = std::fs::read_to_string("/proc/loadavg").ok().and_then(|text| text.split(' ').next()?.parse().ok());
+        Self { processor, load, threads: std::thread::available_parallelism().map_or(1, usize::from) }
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     // `make bench` and `cargo test` start all benches.
     if !std::env::args().any(|arg| arg == "--out") {
         println!("peers: run with `make peers`");
-        return Ok(());
+        return ExitCode::SUCCESS;
     }
-    let args = Arguments::parse();
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("peers: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Arguments) -> Result<()> {
     let machine = Machine::this();
     eprintln!("{}, {} threads, medians of {} runs", machine.processor, machine.threads, args.runs);
+    if let Some(load) = machine.load.filter(|load| *load > 0.5) {
+        eprintln!("warning: something else runs here (load {load}): times will be too long");
+    }
     let bench = compare::Bench {
         bundles: args.out.clone(),
         python: args.python,

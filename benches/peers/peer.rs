@@ -60,7 +60,7 @@ impl Peer {
             command.env("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI");
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().with_context(|| {
-            format!("{}: cannot be started: `make peers` makes an environment of Python", python.display())
+            format!("Python ({}) cannot be started: `make peers` without PEERS_PYTHON has its own", python.display())
         })?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else { bail!("no pipes to Python") };
         let (from, clip) = (BufReader::new(from), NamedTempFile::new()?);
@@ -88,7 +88,7 @@ impl Peer {
         let answer: Value = serde_json::from_str(&line)
             .with_context(|| format!("{}: Python said '{}' to {request}", self.name, line.trim()))?;
         if let Some(why) = answer["error"].as_str() {
-            bail!("{}: {why} (packages are in benches/peers/requirements.txt)", self.name);
+            bail!("{}: {why} (the packages it wants are in benches/peers/requirements.txt)", self.name);
         }
         Ok(answer)
     }
