@@ -67,19 +67,19 @@ bench: ## measure; ARGS chooses benchmarks by name
 	@.ci/setup run
 	cargo bench --bench '*' -- $(ARGS)
 
-# The bundles and the environment of Python are kept in target/peers; PEERS_PYTHON names another one's. Nothing else should
-# run meanwhile. docs/cost.png is the cost.png of such a run.
+# The bundles and the environment of Python are kept in target/peers; PEERS_PYTHON names another one. Nothing else should run
+# meanwhile. docs/cost.png is the cost.png of such a run.
 PEERS = target/peers
 PEERS_PYTHON ?= $(PEERS)/env/bin/python
 peers: ## measure beside OpenVINO and ONNX Runtime; MODELS="edge r18 r3d18", ROWS="windows streams lengths agreement", RUNS=30
-	@.ci/setup test
+	@.ci/setup run
 ifeq ($(PEERS_PYTHON),$(PEERS)/env/bin/python)
 	@test -x $(PEERS)/env/bin/pip || python3 -m venv $(PEERS)/env || \
 	{ echo "peers: Python 3 with its module venv is wanted (Debian: apt install python3-venv), or PEERS_PYTHON" >&2; exit 1; }
 	@$(PEERS)/env/bin/pip install -q --disable-pip-version-check -r benches/peers/requirements.txt
 endif
 	@mkdir -p $(PEERS)
-	$(TORCH) cargo bench --bench peers -- --out $(PEERS) --python $(PEERS_PYTHON) \
+	cargo bench --bench peers -- --out $(PEERS) --python $(PEERS_PYTHON) \
 	$(if $(RUNS),--runs $(RUNS)) $(if $(MODELS),--models $(MODELS)) $(if $(ROWS),--rows $(ROWS))
 
 lint: format clippy docs licences edge ## all checks but the tests

@@ -58,22 +58,25 @@ pub const LENGTHS: [Spec; 4] = [
 ];
 
 impl Spec {
-    /// The bundle, out of its folder in `bundles`, where `train-export` puts it if it is not there.
+    /// The bundle, out of its folder in `bundles`, where `make train` puts it if it is not there.
     pub fn bundle(&self, bundles: &Path) -> Result<Bundle> {
         let dir = bundles.join(self.name);
         if !dir.exists() {
             eprintln!("{}: exporting {} with random weights", dir.display(), self.architecture);
-            let status = Command::new(env!("CARGO"))
+            let (architecture, frames, dir) = (self.architecture, self.frames, std::path::absolute(&dir)?);
+            let arguments = format!(
+                "export --untrained 1 --int8 --arch '{architecture}' --classes 400 --colour rgb --frames {frames} \
+                 --size 112 --out '{}'",
+                dir.display()
+            );
+            let status = Command::new("make")
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .args(["run", "--release", "--features", "train", "--bin", "train-export", "--", "export"])
-                .args(["--untrained", "1", "--int8", "--arch", self.architecture, "--frames", &self.frames.to_string()])
-                .args(["--classes", "400", "--colour", "rgb", "--size", "112", "--out"])
-                .arg(std::path::absolute(&dir)?)
+                .args(["-s", "train", &format!("ARGS={arguments}")])
                 // It prints what it has measured; standard output is for the tables.
                 .stdout(std::io::stderr())
                 .status()
-                .context("cargo cannot be started")?;
-            ensure!(status.success(), "{}: train-export failed", dir.display());
+                .context("make cannot be started")?;
+            ensure!(status.success(), "{}: `make train` failed", dir.display());
         }
         Ok(Bundle::load(&dir)?)
     }

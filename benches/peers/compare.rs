@@ -65,38 +65,76 @@ impl Case<'_> {
     }
 }
 
-/// A peer's times, and kinora's beside them.
-#[derive(Debug, Serialize)]
-pub struct Beside {
-    peer: Engine,
-    times: Times,
-    /// kinora's time by the peer's for windows, the peer's by kinora's for streams: medians.
-    ratio: f32,
-    /// The largest ratio that is wanted of windows, the least that is of streams.
-    wanted: Option<f32>,
-    reached: Option<bool>,
-    /// Of windows: how far its logits are from kinora's, relative to the largest of those.
-    logits_apart: Option<f32>,
+/// A ratio of medians that is wanted.
+#[derive(Debug, Clone, Copy, Serialize)]
+enum Wanted {
+    /// kinora's time by the peer's.
+    AtMost(f32),
+    /// The peer's time by kinora's.
+    AtLeast(f32),
+    /// kinora's time by the peer's, whatever it is.
+    Any,
 }
 
-impl Beside {
-    /// A cell of a table: the time, and the ratio with the wanted one; bold where that is not reached.
-    fn cell(&self, compared: [&str; 2]) -> String {
-        let ratio = match (self.wanted, self.reached) {
-            (Some(wanted), Some(true)) => format!("{:.2} {} {wanted}", self.ratio, compared[0]),
-            (Some(wanted), _) => format!("**{:.2} {} {wanted}**", self.ratio, compared[1]),
-            (None, _) => format!("{:.2}", self.ratio),
-        };
-        format!("{}: {ratio}", range(&self.times))
+impl Wanted {
+    fn of(model: Model, mode: Mode, precision: Precision, peer: Engine) -> Self {
+        let edge = model == Model::Edge;
+        match (mode, precision, peer) {
+            (Mode::Stream, _, Engine::OpenVino | Engine::OpenVinoNoAmx) => {
+                Self::AtLeast(if edge { 16.0 } else { 12.0 })
+            }
+            (Mode::Stream, _, Engine::OnnxRuntime) => Self::AtLeast(1.0),
+            (Mode::Window, Precision::Int8, Engine::OnnxRuntime) => Self::AtMost(1.0),
+            (Mode::Window, Precision::Int8, _) => Self::AtMost(if edge { 0.7 } else { 1.0 }),
+            (Mode::Window, Precision::F32, Engine::OnnxRuntime) => Self::Any,
+            (Mode::Window, Precision::F32, _) => Self::AtMost(1.25),
+        }
     }
 }
 
-/// Milliseconds with three digits.
-pub fn digits(ms: f32) -> String {
-    match ms {
-        ..10.0 => format!("{ms:.2}"),
-        ..100.0 => format!("{ms:.1}"),
-        _ => format!("{ms:.0}"),
+/// A peer's times on windows, and kinora's beside them.
+#[derive(Debug, Serialize)]
+struct Beside {
+    peer: Engine,
+    times: Times,
+    ratio: f32,
+    wanted: Wanted,
+    reached: Option<bool>,
+}
+
+impl Beside {
+    fn new(kinora: &Times, peer: Engine, times: &Times, wanted: Wanted) -> Self {
+        let ratio = match wanted {
+            Wanted::AtLeast(_) => times.p50 / kinora.p50,
+            Wanted::AtMost(_) | Wanted::Any => kinora.p50 / times.p50,
+        };
+        let reached = match wanted {
+            Wanted::AtMost(most) => Some(ratio <= most),
+            Wanted::AtLeast(least) => Some(ratio >= least),
+            Wanted::Any => None,
+        };
+        Self { peer, times: times.clone(), ratio, wanted, reached }
+    }
+
+    /// A cell of a table: the time, and the ratio with the wanted one; bold where that is not reached.
+    fn cell(&self) -> String {
+        let (times, ratio) = (range(&self.times), digits(self.ratio));
+        match (self.wanted, self.reached) {
+            (Wanted::AtMost(wanted), Some(true)) => format!("{times}: {ratio} ≤ {wanted}"),
+            (Wanted::AtMost(wanted), _) => format!("{times}: **{ratio} > {wanted}**"),
+            (Wanted::AtLeast(wanted), Some(true)) => format!("{times}: {ratio} ≥ {wanted}"),
+            (Wanted::AtLeast(wanted), _) => format!("{times}: **{ratio} < {wanted}**"),
+            (Wanted::Any, _) => format!("{times}: {ratio}"),
+        }
+    }
+}
+
+/// A time or a ratio with three digits.
+pub fn digits(x: f32) -> String {
+    match x {
+        ..10.0 => format!("{x:.2}"),
+        ..100.0 => format!("{x:.1}"),
+        _ => format!("{x:.0}"),
     }
 }
 
@@ -107,7 +145,7 @@ fn range(times: &Times) -> String {
 
 /// A net with a precision and a number of threads: kinora with some kernels beside all others.
 #[derive(Debug, Serialize)]
-pub struct WindowRow {
+pub struct Row {
     architecture: String,
     precision: &'static str,
     threads: usize,
@@ -115,62 +153,53 @@ pub struct WindowRow {
     peers: Vec<Beside>,
 }
 
-/// The largest ratio of kinora's time for a window to the peer's that is wanted.
-fn wanted_of_windows(model: Model, precision: Precision, peer: Engine) -> Option<f32> {
-    match (precision, peer) {
-        (Precision::Int8, Engine::OnnxRuntime) => Some(1.0),
-        (Precision::Int8, _) => Some(if model == Model::Edge { 0.7 } else { 1.0 }),
-        (Precision::F32, Engine::OnnxRuntime) => None,
-        (Precision::F32, _) => Some(1.25),
+impl Row {
+    /// The cells of kinora and of all who are compared with; empty where that is nothing apart.
+    fn cells(&self) -> String {
+        let mut cells = vec![format!("{} {}", self.kinora.name, range(&self.kinora))];
+        cells.extend(Engine::ALL.map(|engine| {
+            let beside = self.peers.iter().find(|beside| beside.peer == engine);
+            beside.map_or(String::new(), Beside::cell)
+        }));
+        cells.join(" | ")
+    }
+
+    /// The architecture without what is as published.
+    fn net(&self) -> &str {
+        self.architecture.strip_suffix("(width=16,depth=1)").unwrap_or(&self.architecture)
     }
 }
 
-/// Windows of `models`, in int8 and f32, on each number of threads.
-pub fn windows(bench: &Bench, models: &[Model]) -> Result<Vec<WindowRow>> {
-    let mut rows = Vec::new();
-    let head = Engine::ALL.map(Engine::name).join(" | ");
-    println!("\n| net | computes in | threads | kinora, ms | {head} |\n|---|---|---|---|---|---|---|");
-    for spec in WINDOWS.iter().filter(|spec| models.contains(&spec.model)) {
-        let bundle = spec.bundle(&bench.bundles)?;
-        for precision in [Precision::Int8, Precision::F32] {
-            for threads in 1..=bench.threads {
-                let case = Case { bundle: &bundle, precision, threads };
-                for row in windows_of(bench, spec, &case)? {
-                    print_windows(&row);
-                    rows.push(row);
-                }
-            }
-        }
-    }
-    Ok(rows)
+/// The names above [`Row::cells`].
+fn head(kinora: &str) -> String {
+    format!("kinora, {kinora}, ms | {}", Engine::ALL.map(|engine| format!("{}, a window", engine.name())).join(" | "))
 }
 
-fn windows_of(bench: &Bench, spec: &Spec, case: &Case<'_>) -> Result<Vec<WindowRow>> {
-    let architecture = &case.bundle.manifest.architecture;
-    eprintln!("{architecture}, {}, {} thread(s), a window", case.precision.name(), case.threads);
-    let engines: Vec<Engine> = Engine::ALL.into_iter().filter(|engine| engine.is_apart(case.precision)).collect();
-    let mut contestants = case.ours(Mode::Window)?;
+/// A row of each set of kernels.
+fn rows(bench: &Bench, model: Model, case: &Case<'_>, mode: Mode) -> Result<Vec<Row>> {
+    let (architecture, precision) = (&case.bundle.manifest.architecture, case.precision);
+    eprintln!("{architecture}, {}, {}, {} thread(s)", precision.name(), mode.name(), case.threads);
+    let engines: Vec<Engine> = Engine::ALL.into_iter().filter(|engine| engine.is_apart(precision)).collect();
+    let mut contestants = case.ours(mode)?;
     let ours = contestants.len();
     for engine in &engines {
         contestants.push(case.peer(bench, *engine)?);
     }
     let times = take_turns(&mut contestants, bench.runs)?;
-    let apart: Vec<f32> =
-        contestants.iter().map(|(_, other)| apart(contestants[0].1.logits(), other.logits())).collect();
+    if mode == Mode::Window {
+        for (name, peer) in &contestants[ours..] {
+            let apart = apart(contestants[0].1.logits(), peer.logits());
+            eprintln!("  {name}: its logits are {apart:.1e} of the largest apart from kinora's");
+        }
+    }
     let (ours, theirs) = times.split_at(ours);
     let row = |kinora: &Times| {
-        let beside = |((peer, times), apart): ((&Engine, &Times), &f32)| {
-            let (ratio, wanted) = (kinora.p50 / times.p50, wanted_of_windows(spec.model, case.precision, *peer));
-            let (reached, logits_apart) = (wanted.map(|wanted| ratio <= wanted), Some(*apart));
-            Beside { peer: *peer, times: times.clone(), ratio, wanted, reached, logits_apart }
+        let beside = |(peer, times): (&Engine, &Times)| {
+            Beside::new(kinora, *peer, times, Wanted::of(model, mode, precision, *peer))
         };
-        WindowRow {
-            architecture: architecture.clone(),
-            precision: case.precision.name(),
-            threads: case.threads,
-            kinora: kinora.clone(),
-            peers: engines.iter().zip(theirs).zip(&apart[ours.len()..]).map(beside).collect(),
-        }
+        let peers = engines.iter().zip(theirs).map(beside).collect();
+        let (architecture, kinora) = (architecture.clone(), kinora.clone());
+        Row { architecture, precision: precision.name(), threads: case.threads, kinora, peers }
     };
     Ok(ours.iter().map(row).collect())
 }
@@ -181,101 +210,60 @@ fn apart(logits: &[f32], others: &[f32]) -> f32 {
     logits.iter().zip(others).fold(0.0_f32, |max, (a, b)| max.max((a - b).abs())) / largest
 }
 
-fn print_windows(row: &WindowRow) {
-    let cell = |engine: Engine| {
-        let beside = row.peers.iter().find(|beside| beside.peer == engine);
-        beside.map_or("".to_owned(), |beside| beside.cell(["≤", ">"]))
-    };
-    let (net, kernels, cells) = (short(&row.architecture), &row.kinora.name, Engine::ALL.map(cell).join(" | "));
-    let (precision, threads, kinora) = (row.precision, row.threads, range(&row.kinora));
-    println!("| {net} | {precision} | {threads} | {kernels} {kinora} | {cells} |");
+/// Windows of `models`, in int8 and f32, on each number of threads.
+pub fn windows(bench: &Bench, models: &[Model]) -> Result<Vec<Row>> {
+    let mut all = Vec::new();
+    println!("\n| net | computes in | threads | {} |\n|---|---|---|---|---|---|---|", head("a window"));
+    for spec in WINDOWS.iter().filter(|spec| models.contains(&spec.model)) {
+        let bundle = spec.bundle(&bench.bundles)?;
+        for precision in [Precision::Int8, Precision::F32] {
+            for threads in 1..=bench.threads {
+                let case = Case { bundle: &bundle, precision, threads };
+                for row in rows(bench, spec.model, &case, Mode::Window)? {
+                    println!("| {} | {} | {threads} | {} |", row.net(), row.precision, row.cells());
+                    all.push(row);
+                }
+            }
+        }
+    }
+    Ok(all)
 }
 
-/// The architecture without what is as published.
-fn short(architecture: &str) -> &str {
-    architecture.strip_suffix("(width=16,depth=1)").unwrap_or(architecture)
-}
-
-/// A net with a decision at every frame, in int8 on one thread: a stream of kinora's with some kernels beside windows of
-/// OpenVINO's.
+/// A net with a decision at every frame, in int8 on one thread: kinora streams, the others run windows.
 #[derive(Debug, Serialize)]
 pub struct StreamRow {
-    architecture: String,
     /// Multiply-accumulates of a decision.
     window_macs: u64,
     stream_macs: u64,
-    /// Frames from one change of the logits to the next, at most.
+    /// Frames from one change of the stream's logits to the next, at most.
     interval: usize,
-    kinora: Times,
-    peers: Vec<Beside>,
-}
-
-/// How much less time than OpenVINO's a streamed decision is wanted to take.
-fn wanted_of_streams(model: Model) -> f32 {
-    if model == Model::Edge { 16.0 } else { 12.0 }
+    #[serde(flatten)]
+    row: Row,
 }
 
 /// A decision at every frame of those of `models` that can be streamed.
 pub fn streams(bench: &Bench, models: &[Model]) -> Result<Vec<StreamRow>> {
-    let mut rows = Vec::new();
-    let engines: Vec<Engine> = [Engine::OpenVino, Engine::OpenVinoNoAmx].into();
-    let head = engines.iter().map(|engine| engine.name()).collect::<Vec<_>>().join(" window, ms | ");
-    println!(
-        "\n| net | multiply-accumulates, window and streamed | new logits | kinora streamed, ms | {head} window, ms |"
-    );
-    println!("|---|---|---|---|---|---|");
+    let mut all = Vec::new();
+    println!("\n| net | multiply-accumulates, window and stream | new logits | {} |", head("streamed"));
+    println!("|---|---|---|---|---|---|---|");
     for spec in STREAMS.iter().filter(|spec| models.contains(&spec.model)) {
         let bundle = spec.bundle(&bench.bundles)?;
         let case = Case { bundle: &bundle, precision: Precision::Int8, threads: 1 };
-        for row in streams_of(bench, spec, &case, &engines)? {
-            print_streams(&row);
-            rows.push(row);
+        let macs = |mode| -> Result<u64> {
+            let layers = case.engine(mode, None)?.profile(1).context("the engine does not tell its work")?;
+            Ok(layers.iter().map(|layer| layer.macs).sum())
+        };
+        let (window_macs, stream_macs) = (macs(Mode::Window)?, macs(Mode::Stream)?);
+        let engine = case.engine(Mode::Stream, None)?;
+        let interval = Kinora::new(&*engine, &bundle.golden()?.clip, bundle.labels.len())?.interval()?;
+        for row in rows(bench, spec.model, &case, Mode::Stream)? {
+            let [window, stream] = [window_macs, stream_macs].map(|macs| macs as f64 / 1e6);
+            let (net, cells) = (row.net(), row.cells());
+            println!("| {net} | {window:.0} M, {stream:.0} M | {interval} frame(s) apart | {cells} |");
+            all.push(StreamRow { window_macs, stream_macs, interval, row });
         }
     }
-    Ok(rows)
-}
-
-fn streams_of(bench: &Bench, spec: &Spec, case: &Case<'_>, engines: &[Engine]) -> Result<Vec<StreamRow>> {
-    let architecture = &case.bundle.manifest.architecture;
-    eprintln!("{architecture}, int8, 1 thread, a decision at every frame");
-    let macs = |mode| -> Result<u64> {
-        let layers = case.engine(mode, None)?.profile(1).context("no profile")?;
-        Ok(layers.iter().map(|layer| layer.macs).sum())
-    };
-    let (window_macs, stream_macs) = (macs(Mode::Window)?, macs(Mode::Stream)?);
-    let (golden, classes) = (case.bundle.golden()?, case.bundle.labels.len());
-    let interval = Kinora::new(&*case.engine(Mode::Stream, None)?, &golden.clip, classes)?.interval()?;
-    let mut contestants = case.ours(Mode::Stream)?;
-    let ours = contestants.len();
-    let engines: Vec<Engine> = engines.iter().copied().filter(|engine| engine.is_apart(Precision::Int8)).collect();
-    for engine in &engines {
-        contestants.push(case.peer(bench, *engine)?);
-    }
-    let times = take_turns(&mut contestants, bench.runs)?;
-    let (ours, theirs) = times.split_at(ours);
-    let row = |kinora: &Times| {
-        let beside = |(peer, times): (&Engine, &Times)| {
-            let (ratio, wanted) = (times.p50 / kinora.p50, wanted_of_streams(spec.model));
-            let reached = Some(ratio >= wanted);
-            Beside { peer: *peer, times: times.clone(), ratio, wanted: Some(wanted), reached, logits_apart: None }
-        };
-        let peers = engines.iter().zip(theirs).map(beside).collect();
-        let (architecture, kinora) = (architecture.clone(), kinora.clone());
-        StreamRow { architecture, window_macs, stream_macs, interval, kinora, peers }
-    };
-    Ok(ours.iter().map(row).collect())
-}
-
-fn print_streams(row: &StreamRow) {
-    let cells: Vec<String> = row.peers.iter().map(|beside| beside.cell(["≥", "<"])).collect();
-    let (net, kernels, kinora, cells) =
-        (short(&row.architecture), &row.kinora.name, range(&row.kinora), cells.join(" | "));
-    let [window, stream] = [row.window_macs, row.stream_macs].map(|macs| macs as f64 / 1e6);
-    let interval = match row.interval {
-        1 => "every frame".to_owned(),
-        n => format!("every {n} frames"),
-    };
-    println!("| {net} | {window:.0} M, {stream:.0} M | {interval} | {kernels} {kinora} | {cells} |");
+    Ok(all)
 }
 
 /// A length of the window: what a decision takes in int8 on one thread.

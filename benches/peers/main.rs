@@ -50,8 +50,10 @@ struct Arguments {
     /// Runs of each that are counted
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
+    /// Nets
     #[arg(long, value_enum, num_args = 1.., default_values = ["edge", "r18", "r3d18"])]
     models: Vec<Model>,
+    /// What is measured
     #[arg(long, value_enum, num_args = 1.., default_values = ["windows", "streams", "lengths", "agreement"])]
     rows: Vec<Rows>,
     /// Cargo says so to benches
