@@ -3,7 +3,7 @@ SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench measure lint format clippy docs licences edge clean
+.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench measure peers lint format clippy docs licences edge clean
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
@@ -79,6 +79,21 @@ measure: ## run kinora on a minute of 1280x720 at 30 Hz: the last lines say what
 	@[ -e $(CLIP) ] || { mkdir -p out && cargo run --release --quiet -- --quiet --source 'synthetic:1?size=1280x720&fps=30' \
 	  --duration 60 --no-realtime --display video:out/part.mp4 && mv out/part.mp4 $(CLIP); }
 	cargo run --release --quiet -- --source $(CLIP) $(ARGS)
+
+# The bundles and the environment of Python are kept in target/peers; PEERS_PYTHON names another one. Nothing else should run
+# meanwhile. docs/cost.png is the cost.png of such a run.
+PEERS = target/peers
+PEERS_PYTHON ?= $(PEERS)/env/bin/python
+peers: ## measure beside OpenVINO and ONNX Runtime; MODELS="edge r18 r3d18", ROWS="windows streams lengths agreement", RUNS=30
+	@.ci/setup run
+ifeq ($(PEERS_PYTHON),$(PEERS)/env/bin/python)
+	@test -x $(PEERS)/env/bin/pip || python3 -m venv $(PEERS)/env || \
+	{ echo "peers: Python 3 with its module venv is wanted (Debian: apt install python3-venv), or PEERS_PYTHON" >&2; exit 1; }
+	@$(PEERS)/env/bin/pip install -q --disable-pip-version-check -r benches/peers/requirements.txt
+endif
+	@mkdir -p $(PEERS)
+	cargo bench --bench peers -- --out $(PEERS) --python $(PEERS_PYTHON) \
+	$(if $(RUNS),--runs $(RUNS)) $(if $(MODELS),--models $(MODELS)) $(if $(ROWS),--rows $(ROWS))
 
 lint: format clippy docs licences edge ## all checks but the tests
 

@@ -1,89 +1,20 @@
 //! Pictures of figures: the confusion matrix and the learning curve, drawn with the overlay's text into PNG files.
 
+mod canvas;
+
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use embedded_graphics::Drawable;
 use embedded_graphics::geometry::{Point, Size};
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
-use embedded_graphics::primitives::{Line, Primitive, PrimitiveStyle, Rectangle};
-use kinora::frame::Frame;
-use kinora::overlay::{Ink, Text, Weight};
+use embedded_graphics::primitives::Rectangle;
+use kinora::overlay::{Text, Weight};
 
+use self::canvas::{CURVES, Canvas, GRID, INK, PAPER, SOFT};
 use crate::evaluation::Confusion;
 
-const PAPER: Rgb888 = Rgb888::new(255, 255, 255);
-const INK: Rgb888 = Rgb888::new(30, 36, 44);
-const SOFT: Rgb888 = Rgb888::new(110, 118, 128);
-const GRID: Rgb888 = Rgb888::new(222, 226, 231);
 const RIGHT: Rgb888 = Rgb888::new(14, 116, 98);
 const WRONG: Rgb888 = Rgb888::new(190, 60, 30);
-const CURVES: [Rgb888; 4] =
-    [Rgb888::new(31, 119, 180), Rgb888::new(214, 96, 20), Rgb888::new(44, 140, 60), Rgb888::new(140, 80, 170)];
-
-/// A white picture to draw on.
-struct Canvas {
-    frame: Frame,
-    text: Text,
-}
-
-impl Canvas {
-    fn new(width: u32, height: u32, text_px: f32) -> anyhow::Result<Self> {
-        let mut frame = Frame::new(width, height);
-        frame.data_mut().fill(255);
-        Ok(Self { frame, text: Text::new(Weight::Regular, text_px)? })
-    }
-
-    fn fill(&mut self, area: Rectangle, color: Rgb888) {
-        let Ok(()) = area.into_styled(PrimitiveStyle::with_fill(color)).draw(&mut self.frame);
-    }
-
-    fn line(&mut self, from: Point, to: Point, color: Rgb888, width: u32) {
-        let Ok(()) = Line::new(from, to).into_styled(PrimitiveStyle::with_stroke(color, width)).draw(&mut self.frame);
-    }
-
-    /// Writes with the top left corner at `at`.
-    fn write(&mut self, at: Point, text: &str, color: Rgb888, ground: Rgb888) {
-        let Ok(_) = self.text.draw(&mut self.frame, at, text, Ink { text: color, ground });
-    }
-
-    /// Writes so that the text ends at `right`.
-    fn write_before(&mut self, right: Point, text: &str, color: Rgb888) {
-        let width = self.text.width(text) as i32;
-        self.write(right - Point::new(width, 0), text, color, PAPER);
-    }
-
-    /// Writes from the bottom upwards; the text ends, below, at `at`'s y and is centred on its x.
-    fn write_upwards(&mut self, at: Point, text: &str, color: Rgb888) {
-        let (width, height) = (self.text.width(text), self.text.height());
-        let mut lying = Frame::new(width + 2, height);
-        lying.data_mut().fill(255);
-        let Ok(_) = self.text.draw(&mut lying, Point::new(1, 0), text, Ink { text: color, ground: PAPER });
-        for y in 0..height {
-            for x in 0..width + 2 {
-                let (Some([r, g, b]), to) =
-                    (lying.pixel(x, y), at + Point::new(y as i32 - height as i32 / 2, -(x as i32)))
-                else {
-                    continue;
-                };
-                self.fill(Rectangle::new(to, Size::new(1, 1)), Rgb888::new(r, g, b));
-            }
-        }
-    }
-
-    fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let (width, height) = (self.frame.width(), self.frame.height());
-        image::save_buffer_with_format(
-            path,
-            self.frame.data(),
-            width,
-            height,
-            image::ColorType::Rgb8,
-            image::ImageFormat::Png,
-        )
-        .with_context(|| format!("{}: cannot be written", path.display()))
-    }
-}
 
 /// `b` over white, with `share` of it.
 fn shade(b: Rgb888, share: f64) -> Rgb888 {
