@@ -1,5 +1,5 @@
 //! Random graphs of all operations, for tests of what must hold for any graph, and as seeds of the fuzz targets.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 use fastrand::Rng;
 use ndarray::{ArrayD, IxDyn};
