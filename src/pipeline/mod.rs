@@ -21,7 +21,7 @@ mod runner;
 mod slots;
 mod statistics;
 
-pub use classify::{Answer, Classifier, Windows};
+pub use classify::{Answer, Classifier};
 pub use feed::Opener;
 pub use intake::{Intake, Plane};
 pub use latency::{Latency, Share};
