@@ -34,6 +34,7 @@ mod tests {
     use super::*;
     use crate::arch::Architecture;
     use crate::interpreter::{Net, Pass};
+    use kinora::engine::Engine;
     use tch::{Device, Kind, Tensor};
 
     const FRAMES: usize = 4;
@@ -51,18 +52,18 @@ mod tests {
         Vec::try_from(tch::no_grad(|| net.forward(clip, Pass::Evaluate)).unwrap().view(-1)).unwrap()
     }
 
-    const STREAMED: [(&str, usize); 3] = [
-        ("r2plus1d-edge(width=4)", 18),
-        ("r2plus1d-18(width=4,causal=true,temporal_stride=false)", 34),
-        ("r3d-18(width=4,causal=true)", 2 + 8 + 4 + 2 + 8 + 4 + 4 + 8 + 8 + 8 + 16 + 16),
+    const STREAMED: [&str; 3] = [
+        "r2plus1d-edge(width=4)",
+        "r2plus1d-18(width=4,causal=true,temporal_stride=false)",
+        "r3d-18(width=4,causal=true)",
     ];
 
     /// A frame that is as far back as the past reaches changes the answer; one before it does not.
     #[test]
     fn the_past_is_what_the_answer_depends_on() {
-        let net = net(STREAMED[0].0);
+        let net = net(STREAMED[0]);
         let past = past_of(&net, Mode::Stream).unwrap();
-        assert_eq!((past, past_of(&net, Mode::Window).unwrap()), (STREAMED[0].1, 0));
+        assert_eq!((past, past_of(&net, Mode::Window).unwrap()), (18, 0));
         tch::manual_seed(1);
         let clip = Tensor::randn([1, 1, (past + 1 + FRAMES) as i64, 16, 16], (Kind::Float, Device::Cpu));
         let changed = |frame: i64| {
@@ -75,10 +76,9 @@ mod tests {
 
     #[test]
     fn long_clips_give_what_the_stream_does() {
-        for (architecture, _) in STREAMED {
+        for architecture in STREAMED {
             let net = net(architecture);
             let engine = Native::new(net.graph(), &net.weights().unwrap(), Mode::Stream, Kernels::best(), 1).unwrap();
-            use kinora::engine::Engine;
             let mut session = engine.session().unwrap();
             tch::manual_seed(2);
             let clip = Tensor::randn([1, 1, 24, 16, 16], (Kind::Float, Device::Cpu));
@@ -86,7 +86,7 @@ mod tests {
             for t in 0..24 {
                 let plane = Vec::<f32>::try_from(clip.narrow(2, t, 1).reshape([-1])).unwrap();
                 let emitted = session.push(&plane, &mut streamed).unwrap();
-                if emitted {
+                if emitted && t + 1 >= FRAMES as i64 {
                     let wanted = logits(&net, &clip.narrow(2, 0, t + 1));
                     let largest = wanted.iter().fold(0f32, |max, x| max.max(x.abs()));
                     let apart = wanted.iter().zip(&streamed).fold(0f32, |max, (a, b)| max.max((a - b).abs()));
