@@ -14,7 +14,7 @@ use kinora::decision::Decision;
 use kinora::engine::{self, Options};
 use kinora::frame::Frame;
 use kinora::model::Bundle;
-use kinora::model::manifest::{Colour, Input, Resize};
+use kinora::model::manifest::{Colour, Input, Mode, Resize};
 use kinora::overlay::{Activity, Overlay, Score, Status};
 use kinora::pipeline::{Intake, Recognizer, Runner};
 use kinora::preprocess::Preprocessor;
@@ -104,8 +104,9 @@ fn engine(c: &mut Criterion) {
     let bundle = shipped();
     let clip = bundle.golden().unwrap().clip;
     let mut logits = vec![0.0; bundle.labels.len()];
-    let mut session = engine::open(&bundle, &Options::default()).unwrap().session().unwrap();
-    c.bench_function("engine/tract f32, one window", |b| {
+    let windows = Options { mode: Some(Mode::Window), ..Options::default() };
+    let mut session = engine::open(&bundle, &windows).unwrap().session().unwrap();
+    c.bench_function("engine/one window", |b| {
         b.iter(|| session.infer(black_box(clip.view()), &mut logits).unwrap());
     });
 }

@@ -145,10 +145,11 @@ pub struct Run {
 }
 
 /// How an engine runs a model over time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The model sees the last T frames at each decision.
+    #[default]
     Window,
     /// Each new frame goes through a causal model that remembers the frames before.
     Stream,

@@ -1,15 +1,12 @@
 //! One answer for a whole video: its windows' probabilities averaged. `kinora classify` and the trainer's `evaluate` use
 //! this same code, so that they agree.
 
-use ndarray::ArrayView5;
-
 use super::Runner;
 use super::intake::{Intake, Plane};
 use crate::capture::{Captured, Source};
 use crate::frame::Frame;
 use crate::model::Manifest;
-use crate::model::manifest::{Activation, Input};
-use crate::window::Window;
+use crate::model::manifest::Activation;
 use crate::{Error, ErrorKind, Result};
 
 /// The answer for one video.
@@ -69,58 +66,6 @@ fn each_plane(
     }
 }
 
-/// Cuts whole videos into windows.
-pub struct Windows {
-    intake: Intake,
-    plane: Plane,
-    window: Window,
-    hop: usize,
-}
-
-impl Windows {
-    /// Windows for a model's `input`, one every `hop` planes.
-    pub fn new(input: &Input, hop: usize) -> Self {
-        let intake = Intake::new(input);
-        Self { plane: intake.plane(), intake, window: Window::new(input), hop: hop.max(1) }
-    }
-
-    /// Reads `source` to its end and shows each window, `[1, C, T, H, W]`, to `visit`. A video that is shorter than a
-    /// window is continued with its last picture.
-    ///
-    /// # Errors
-    /// Those of the source and of `visit`; `Source` when there are too few frames for a single plane.
-    pub fn each(
-        &mut self,
-        source: &mut dyn Source,
-        mut visit: impl FnMut(ArrayView5<'_, f32>) -> Result<()>,
-    ) -> Result<()> {
-        let Self { intake, plane, window, hop } = self;
-        window.reset();
-        let mut windows = 0;
-        each_plane(source, intake, plane, |plane| {
-            if plane.restart {
-                window.reset();
-            }
-            for _ in 0..plane.repeats {
-                window.repeat();
-            }
-            window.push(&plane.data);
-            if window.due(*hop) {
-                visit(window.clip())?;
-                windows += 1;
-            }
-            Ok(())
-        })?;
-        if windows == 0 {
-            while !window.due(*hop) {
-                window.repeat();
-            }
-            visit(window.clip())?;
-        }
-        Ok(())
-    }
-}
-
 /// Classifies whole videos, on windows or as streams.
 pub struct Classifier {
     intake: Intake,
@@ -135,6 +80,11 @@ impl Classifier {
     pub fn new(manifest: &Manifest, runner: Runner, hop: usize) -> Self {
         let intake = Intake::new(&manifest.input);
         Self { plane: intake.plane(), intake, runner, hop: hop.max(1), activation: manifest.output.activation }
+    }
+
+    /// What it runs. Each video begins another stream of it.
+    pub fn runner(&mut self) -> &mut Runner {
+        &mut self.runner
     }
 
     /// Reads `source` to its end. Probabilities, not logits, are averaged: a window in which nothing happens then says
@@ -179,32 +129,39 @@ impl Classifier {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::manifest::{Colour, Resize};
+    use crate::engine::Session;
+    use crate::model::manifest::{Colour, Mode};
     use crate::pipeline::feed::Scripted;
+    use ndarray::ArrayView5;
+    use std::sync::mpsc::{Sender, channel};
 
-    fn input(colour: Colour) -> Input {
-        let channels = colour.channels();
-        Input {
-            frames: 4,
-            height: 6,
-            width: 6,
-            colour,
-            frame_rate: 10.0,
-            resize: Resize::Crop,
-            mean: vec![0.0; channels],
-            std: vec![1.0 / 255.0; channels],
+    /// Tells the first value of each plane it is shown.
+    struct Teller(Sender<Vec<f32>>);
+
+    impl Session for Teller {
+        fn infer(&mut self, clip: ArrayView5<'_, f32>, _: &mut [f32]) -> Result<()> {
+            let _ = self.0.send((0..clip.shape()[2]).map(|t| clip[[0, 0, t, 0, 0]].round()).collect());
+            Ok(())
         }
     }
 
     /// First value of each plane of each window of a video of `frames` at 20 Hz, whose picture n is all n.
     fn windows(colour: Colour, frames: u64, hop: usize) -> Result<Vec<Vec<f32>>> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mannequin/manifest.toml");
+        let mut manifest = Manifest::parse(&std::fs::read_to_string(path).unwrap())?;
+        let input = &mut manifest.input;
+        (input.frames, input.height, input.width, input.frame_rate, input.colour) = (4, 6, 6, 10.0, colour);
+        (input.mean, input.std) = (vec![0.0; colour.channels()], vec![1.0 / 255.0; colour.channels()]);
+        let (teller, told) = channel();
         let mut source = Scripted::boxed(frames, || Ok(Captured::End));
-        let mut list = Vec::new();
-        Windows::new(&input(colour), hop).each(source.as_mut(), |clip| {
-            list.push((0..4).map(|t| clip[[0, 0, t, 0, 0]].round()).collect());
-            Ok(())
-        })?;
+        let runner = Runner::with(Box::new(Teller(teller)), Mode::Window, &manifest);
+        let mut classifier = Classifier::new(&manifest, runner, hop);
+        let answer = classifier.classify(source.as_mut())?;
+        drop(classifier);
+        let list: Vec<Vec<f32>> = told.iter().collect();
+        assert_eq!(answer.clips, list.len());
         Ok(list)
     }
 

@@ -22,7 +22,7 @@ mod slots;
 mod statistics;
 mod usage;
 
-pub use classify::{Answer, Classifier, Windows};
+pub use classify::{Answer, Classifier};
 pub use feed::Opener;
 pub use intake::{Intake, Plane};
 pub use latency::{Latency, Share};

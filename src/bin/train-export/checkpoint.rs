@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kinora::model::graph::{Graph, Weights};
-use kinora::model::manifest::Input;
+use kinora::model::manifest::{Input, Mode};
 use kinora::{Error, ErrorKind};
 use ndarray::ArrayD;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -31,6 +31,9 @@ pub struct Info {
     pub architecture: String,
     /// What the model sees.
     pub input: Input,
+    /// How it is to run: what it was trained for.
+    #[serde(default)]
+    pub mode: Mode,
     /// The class names.
     pub labels: Vec<String>,
     /// What it was trained on.
@@ -205,6 +208,7 @@ pub(crate) mod tests {
         Info {
             architecture: "r2plus1d-edge(width=2,depth=1)".into(),
             input,
+            mode: Mode::Window,
             labels: labels.iter().map(|&l| l.into()).collect(),
             data: "squares".into(),
             recipe: "train-export train".into(),

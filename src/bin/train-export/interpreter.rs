@@ -146,7 +146,9 @@ impl Net {
         self.tensors.iter().map(|(name, tensor)| Ok((name.clone(), to_array(tensor)?))).collect()
     }
 
-    /// The logits `[N, K]`, f32, of `clips` `[N, C, T, H, W]`.
+    /// The logits `[N, K]`, f32, of `clips` `[N, C, T, H, W]`. Of clips that are longer than the graph's the mean before the
+    /// head is over the last positions only, as many as the graph's clips have: what a causal net's stream computes once it
+    /// has seen all of the clip.
     ///
     /// # Errors
     /// When the shape is wrong or the device fails, naming the node.
@@ -160,10 +162,10 @@ impl Net {
     /// # Errors
     /// As [`Net::forward`]; those of `look`.
     pub fn forward_with(&self, clips: &Tensor, pass: Pass, look: &mut Look<'_>) -> Result<Tensor> {
-        let size = clips.size();
-        let fits =
-            size.len() == 5 && size[1..].iter().zip(&self.graph.input_shape()[1..]).all(|(&a, &b)| a == b as i64);
-        ensure!(fits, "clips of shape {size:?} given, {:?} with any N wanted", self.graph.input_shape());
+        let (size, wanted) = (clips.size(), self.graph.input_shape());
+        let fits = matches!((&size[..], wanted), ([_, c, t, h, w], [_, channels, frames, height, width])
+            if [*c, *h, *w] == [channels, height, width].map(|n| *n as i64) && *t >= *frames as i64);
+        ensure!(fits, "clips of shape {size:?} given, {wanted:?} with any N and more frames, if any, wanted");
         let kind = match pass {
             Pass::Train(Precision::Bf16) => Kind::BFloat16,
             Pass::Train(Precision::F32) | Pass::Settle | Pass::Evaluate => Kind::Float,
@@ -212,7 +214,10 @@ impl Net {
             Op::Pool(pool) => average_pool(&x, before, &pool.kernel)?,
             Op::Binary(Binary::Add) if overwrite => x.f_add_(&value(node.inputs[1])?)?,
             Op::Binary(Binary::Add) => x.f_add(&value(node.inputs[1])?)?,
-            Op::Mean { .. } => x.f_mean_dim([2, 3].as_slice(), false, Kind::Float)?,
+            Op::Mean { .. } => {
+                let last = before[1] as i64;
+                x.f_narrow(2, x.size()[2] - last, last)?.f_mean_dim([2, 3].as_slice(), false, Kind::Float)?
+            }
             Op::Dense(dense) => {
                 let bias = if dense.bias { Some(self.tensor(node, "bias")?) } else { None };
                 let weight = self.tensor(node, "weight")?;
@@ -260,9 +265,9 @@ impl Net {
             return Ok(x.f_conv2d(&weight.f_squeeze_dim(4)?, bias, [stride[0], 1], [pad[0], 0], 1, 1)?);
         }
         if conv.kernel[0] == 1 && stride[0] == 1 && conv.pad[0] == (0, 0) {
-            let (x, pad) = padded(&frames(x, before)?, &conv.pad[1..])?;
-            let y = x.f_conv2d(&weight.f_squeeze_dim(2)?, bias, &stride[1..], pad, 1, 1)?;
-            return clips(&y, before[1]);
+            let (pictures, pad) = padded(&frames(x, before)?, &conv.pad[1..])?;
+            let y = pictures.f_conv2d(&weight.f_squeeze_dim(2)?, bias, &stride[1..], pad, 1, 1)?;
+            return clips(&y, x.size()[2]);
         }
         let (n, c, t, _) = x.size4()?;
         let (x, pad) = padded(&x.f_reshape([n, c, t, before[2] as i64, before[3] as i64])?, &conv.pad)?;
@@ -323,9 +328,9 @@ fn frames(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
 }
 
 /// Pictures `[N * T, C, H, W]` as `[N, C, T, H * W]`: the way back from [`frames`].
-fn clips(x: &Tensor, frames: usize) -> Result<Tensor> {
+fn clips(x: &Tensor, frames: i64) -> Result<Tensor> {
     let (_, c, h, w) = x.size4()?;
-    Ok(x.f_reshape([-1, frames as i64, c, h * w])?.f_permute([0, 2, 1, 3])?)
+    Ok(x.f_reshape([-1, frames, c, h * w])?.f_permute([0, 2, 1, 3])?)
 }
 
 /// `x`, whose axes from the third on are to be padded by `pad`, with the zeros that a convolution cannot add itself
@@ -345,12 +350,12 @@ fn padded(x: &Tensor, pad: &[(usize, usize)]) -> Result<(Tensor, Vec<i64>)> {
 fn average_pool(x: &Tensor, before: &[usize], kernel: &[usize]) -> Result<Tensor> {
     let [kt, kh, kw] = [kernel[0], kernel[1], kernel[2]].map(|n| n as i64);
     let pooled = frames(x, before)?.f_avg_pool2d([kh, kw], [kh, kw], 0, false, true, None)?;
-    let y = clips(&pooled, before[1])?;
+    let y = clips(&pooled, x.size()[2])?;
     if kt == 1 {
         return Ok(y);
     }
-    let steps = before[1] as i64 / kt;
-    let (n, c, _, hw) = y.size4()?;
+    let (n, c, t, hw) = y.size4()?;
+    let steps = t / kt;
     Ok(y.f_narrow(2, 0, steps * kt)?.f_reshape([n, c, steps, kt, hw])?.f_mean_dim(3, false, None)?)
 }
 

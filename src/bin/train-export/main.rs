@@ -16,6 +16,7 @@ mod progress;
 mod quantize;
 mod random;
 mod settings;
+mod stream;
 mod training;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use kinora::model::manifest::Mode;
 use kinora::stop::Stop;
 
 #[derive(Parser)]
@@ -70,6 +72,10 @@ struct TrainArgs {
     data: data::DataArgs,
     #[command(flatten)]
     model: options::ModelArgs,
+    /// How the model is to run. For a stream, which needs a causal net, clips begin before the window, at most so long that
+    /// the answer depends on all of it, and the model is validated with all of that past
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
     #[command(flatten)]
     settings: settings::Settings,
     /// Folder of the run: last.safetensors, best.safetensors, history.csv
@@ -158,6 +164,7 @@ fn train(args: TrainArgs) -> Result<()> {
         architecture: args.model.architecture()?.to_string(),
         settings: args.settings,
         input,
+        mode: args.mode,
         recipe: recipe(),
         init: args.init,
         qat: args.qat,

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use kinora::model::manifest::Input;
+use kinora::model::manifest::{Input, Mode};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 use tch::{Device, Tensor};
 
 use crate::checkpoint::{BEST, Checkpoint, Info, LAST};
-use crate::data::{Batch, Dataset, Loader, Part};
+use crate::data::{Batch, Batches, Dataset, Loader, Part};
 use crate::interpreter::{Net, Pass, Precision};
 use crate::optimizer::{self, AdamW};
 use crate::progress::{History, Progress, Row, Tally};
@@ -26,6 +26,8 @@ pub struct Plan {
     pub architecture: String,
     /// What the model sees.
     pub input: Input,
+    /// How it is to run: for a stream, clips begin before the window.
+    pub mode: Mode,
     /// The command, for the record.
     pub recipe: String,
     /// A bundle or checkpoint to take weights from.
@@ -60,6 +62,8 @@ struct Run {
     optimizer: AdamW,
     precision: Precision,
     info: Info,
+    /// Most frames before the window.
+    past: usize,
     steps: u64,
     workers: usize,
     history: History,
@@ -73,6 +77,7 @@ impl Run {
         let mut info = Info {
             architecture: plan.architecture.clone(),
             input: plan.input.clone(),
+            mode: plan.mode,
             labels: dataset.labels().to_vec(),
             data: dataset.describe(),
             recipe: plan.recipe.clone(),
@@ -86,6 +91,7 @@ impl Run {
         let seed = settings.seed;
         let mut net = Net::new(info.graph()?, plan.device, seed)?;
         let mut average = Net::new(info.graph()?, plan.device, seed)?;
+        let past = crate::stream::past(net.graph(), &net.weights()?, plan.mode)?;
         let mut optimizer = AdamW::new(&net, settings.weight_decay, settings.max_norm);
         if plan.resume {
             let checkpoint = resume(&plan.out.join(LAST), &mut info)?;
@@ -128,6 +134,7 @@ impl Run {
             optimizer,
             precision,
             info,
+            past,
             steps,
             workers,
             history,
@@ -141,7 +148,8 @@ impl Run {
         let settings = self.plan.settings.clone();
         // The clips of a resumed run go on with others than those it began with.
         let seed = settings.seed.wrapping_add(self.info.step << 32);
-        let mut batches = Loader::new(self.dataset.clone(), Part::Train, settings.batch.into(), self.workers, seed);
+        let wanted = Batches { size: settings.batch.into(), past: 0..=self.past, workers: self.workers, seed };
+        let mut batches = Loader::new(self.dataset.clone(), Part::Train, wanted);
         let mut progress = Progress::new(self.info.step, self.steps)?;
         let (mut tally, mut since) = (Tally::default(), Instant::now());
         let mut last = self.info.step >= self.steps || stop.requested();
@@ -179,6 +187,9 @@ impl Run {
         let graph = self.net.graph();
         let parameters: usize = graph.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum();
         log::info!("data: {}", self.info.data);
+        if self.past > 0 {
+            log::info!("a stream: up to {} frames before each window", self.past);
+        }
         log::info!(
             "{}: {parameters} parameters, {:.2} GMAC a clip of {:?}, {} classes; {:?} in {:?}, {} threads, {} workers",
             self.info.architecture,
@@ -223,7 +234,8 @@ impl Run {
         if wanted == 0 || stop.requested() {
             return Ok(None);
         }
-        let loader = Loader::new(self.dataset.clone(), Part::Validation, size, self.workers, 0);
+        let batches = Batches { size, past: self.past..=self.past, workers: self.workers, seed: 0 };
+        let loader = Loader::new(self.dataset.clone(), Part::Validation, batches);
         let tally = evaluate(&self.average, loader.take(wanted.div_ceil(size)), stop)?;
         Ok((tally.clips() > 0 && !stop.requested()).then(|| (tally.loss(), tally.accuracy())))
     }
@@ -285,6 +297,7 @@ fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
     let same = [
         ("architecture", before.architecture == info.architecture),
         ("input", before.input == info.input),
+        ("mode", before.mode == info.mode),
         ("labels", before.labels == info.labels),
     ];
     if let Some((what, _)) = same.into_iter().find(|(_, same)| !same) {
@@ -300,9 +313,7 @@ fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
 
 /// Clips and labels of a batch on the device of `net`.
 fn tensors(batch: &Batch, net: &Net) -> Result<(Tensor, Tensor)> {
-    let mut shape = vec![batch.labels.len() as i64];
-    shape.extend(net.graph().input_shape()[1..].iter().map(|&n| n as i64));
-    let clips = Tensor::f_from_slice(&batch.clips)?.f_reshape(&shape)?;
+    let clips = batch.tensor(net.graph())?;
     Ok((clips, Tensor::f_from_slice(&batch.labels)?.f_to_device(net.device())?))
 }
 
@@ -360,13 +371,14 @@ mod tests {
             (part != Part::Train).then_some(24)
         }
 
-        fn sample(&self, part: Part, index: u64, seed: u64) -> Result<Sample> {
+        fn sample(&self, part: Part, index: u64, seed: u64, past: usize) -> Result<Sample> {
             ensure!(index < self.missing_from, "clip {index} is missing");
             let mut random = fastrand::Rng::with_seed(if part == Part::Train { seed } else { 1_000_000 + index });
             let label = random.usize(..4);
             let (mut y, mut x) = (random.usize(5..8), random.usize(5..8));
-            let mut planes = vec![0.0; 4 * 16 * 16];
-            for plane in planes.chunks_mut(16 * 16) {
+            let mut planes = vec![0.0; (past + 4) * 16 * 16];
+            // Before the window there is nothing.
+            for plane in planes.chunks_mut(16 * 16).skip(past) {
                 for at in (0..9).map(|i| (y + i / 3) * 16 + x + i % 3) {
                     plane[at] = if index >= self.broken_from { f32::NAN } else { 2.0 };
                 }
@@ -381,7 +393,7 @@ mod tests {
         }
 
         fn label(&self, part: Part, index: u64) -> Option<usize> {
-            self.sample(part, index, 0).ok().map(|sample| sample.label)
+            self.sample(part, index, 0, 0).ok().map(|sample| sample.label)
         }
 
         fn describe(&self) -> String {
@@ -407,6 +419,10 @@ mod tests {
         }
     }
 
+    fn validation(past: usize) -> Batches {
+        Batches { size: 8, past: past..=past, workers: 1, seed: 0 }
+    }
+
     fn plan(out: &Path, settings: Settings) -> Plan {
         // The nets are so small that handing work to threads costs more than doing it.
         tch::set_num_threads(1);
@@ -414,6 +430,7 @@ mod tests {
             settings,
             architecture: "r2plus1d-edge(width=4,depth=1)".into(),
             input: info(&[]).input,
+            mode: Mode::Window,
             recipe: "train-export train".into(),
             init: None,
             qat: None,
@@ -440,9 +457,32 @@ mod tests {
         assert_eq!(checkpoint.info, info);
         let mut net = Net::new(info.graph().unwrap(), Device::Cpu, 9).unwrap();
         net.set(&checkpoint.average()).unwrap();
-        let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, 8, 1, 0);
+        let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, validation(0));
         let tally = evaluate(&net, loader, &Stop::default()).unwrap();
         assert!((tally.accuracy() - rows[7][6]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_stream_is_trained_and_judged_with_a_past() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = |architecture: &str| Plan {
+            mode: Mode::Stream,
+            architecture: architecture.into(),
+            ..plan(dir.path(), settings(60))
+        };
+        run(plan("r2plus1d-edge(width=4,depth=1)"), Squares::shared(u64::MAX), &Stop::default()).unwrap();
+        let rows = history(dir.path());
+        assert!(rows[5][3] < 0.7 * rows[0][3], "training loss {} to {}", rows[0][3], rows[5][3]);
+        let checkpoint = Checkpoint::load(dir.path()).unwrap();
+        assert_eq!(checkpoint.info.mode, Mode::Stream);
+        let mut net = Net::new(checkpoint.info.graph().unwrap(), Device::Cpu, 9).unwrap();
+        net.set(&Checkpoint::load(&dir.path().join(LAST)).unwrap().average()).unwrap();
+        let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, validation(18));
+        let tally = evaluate(&net, loader, &Stop::default()).unwrap();
+        assert!((tally.accuracy() - rows[5][6]).abs() < 1e-9);
+        let centred = plan("r2plus1d-edge(width=4,depth=1,causal=false)");
+        let error = run(centred, Squares::shared(u64::MAX), &Stop::default()).unwrap_err().to_string();
+        assert!(error.contains("'stem.temporal'"), "{error}");
     }
 
     #[test]
@@ -467,7 +507,7 @@ mod tests {
         let mut net = Net::new(checkpoint.info.graph().unwrap(), Device::Cpu, 0).unwrap();
         net.set(&checkpoint.average()).unwrap();
         let accuracy = |net: &Net| {
-            let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, 8, 1, 0);
+            let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, validation(0));
             evaluate(net, loader, &Stop::default()).unwrap()
         };
         let bundle = crate::quantize::tests::coarse_bundle(&place("bundle"), &checkpoint, 10.0);

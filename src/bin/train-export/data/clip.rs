@@ -19,6 +19,8 @@ pub struct Maker {
     input: Input,
     plane: Vec<f32>,
     planes: Vec<f32>,
+    /// Planes of the clip: a window's, and those of its past.
+    wanted: usize,
     /// Planes put in so far.
     filled: usize,
     /// For the picture as it was drawn or decoded.
@@ -31,39 +33,38 @@ impl Maker {
     fn new(input: &Input) -> Self {
         let preprocessor = Preprocessor::new(input);
         let plane = vec![0.0; preprocessor.plane_len()];
-        let planes = vec![0.0; plane.len() * input.frames];
         let (input, raw, seen) = (input.clone(), Frame::default(), Frame::default());
-        Self { preprocessor, input, plane, planes, filled: 0, raw, seen }
+        Self { preprocessor, input, plane, planes: Vec::new(), wanted: 0, filled: 0, raw, seen }
     }
 
-    /// Starts a clip.
-    pub fn start(&mut self) {
+    /// Starts a clip of a window and `past` planes before it.
+    pub fn start(&mut self, past: usize) {
         self.preprocessor.reset();
-        self.filled = 0;
+        (self.wanted, self.filled) = (past + self.input.frames, 0);
+        self.planes.resize(self.plane.len() * self.wanted, 0.0);
     }
 
     /// Adds [`Maker::seen`] as the next picture.
     pub fn push_seen(&mut self) -> anyhow::Result<()> {
         if self.preprocessor.prepare(&self.seen, &mut self.plane)? {
-            ensure!(self.filled < self.input.frames, "a clip has {} planes, no more", self.input.frames);
-            put(&self.plane, self.filled, &self.input, &mut self.planes);
+            ensure!(self.filled < self.wanted, "a clip has {} planes, no more", self.wanted);
+            put(&self.plane, self.filled, self.wanted, &mut self.planes, self.input.height * self.input.width);
             self.filled += 1;
         }
         Ok(())
     }
 
-    /// The clip, `[C, T, H, W]`.
+    /// The clip, `[C, past + T, H, W]`.
     pub fn finish(&mut self) -> anyhow::Result<Vec<f32>> {
-        ensure!(self.filled == self.input.frames, "a clip of {} planes got {}", self.input.frames, self.filled);
+        ensure!(self.filled == self.wanted, "a clip of {} planes got {}", self.wanted, self.filled);
         Ok(self.planes.clone())
     }
 }
 
-/// Copies `plane`, `[C, H, W]`, to time `t` of `planes`, `[C, T, H, W]`.
-fn put(plane: &[f32], t: usize, input: &Input, planes: &mut [f32]) {
-    let area = input.height * input.width;
+/// Copies `plane`, `[C, H, W]`, to time `t` of the `frames` of `planes`, `[C, frames, H, W]`; `area` is H * W.
+fn put(plane: &[f32], t: usize, frames: usize, planes: &mut [f32], area: usize) {
     for (channel, values) in plane.chunks_exact(area).enumerate() {
-        let at = (channel * input.frames + t) * area;
+        let at = (channel * frames + t) * area;
         planes[at..at + area].copy_from_slice(values);
     }
 }
@@ -118,9 +119,8 @@ pub(crate) mod tests {
 
     #[test]
     fn planes_are_in_order_of_channel_and_time() {
-        let input = Input { frames: 2, height: 1, width: 2, ..input(Colour::Rgb) };
         let mut planes = vec![0.0; 12];
-        put(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 1, &input, &mut planes);
+        put(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 1, 2, &mut planes, 2);
         assert_eq!(planes, [0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 3.0, 4.0, 0.0, 0.0, 5.0, 6.0]);
     }
 
@@ -130,7 +130,7 @@ pub(crate) mod tests {
             let input = input(colour);
             assert_eq!(pictures(&input), pictures_wanted);
             let clip = Makers::new(&input).with(|maker| {
-                maker.start();
+                maker.start(0);
                 for value in 0..pictures(&input) {
                     maker.seen.resize(32, 24);
                     maker.seen.data_mut().fill(51 * value as u8);
@@ -151,7 +151,7 @@ pub(crate) mod tests {
     fn a_clip_that_is_not_full_is_refused() {
         let makers = Makers::new(&input(Colour::Gray));
         let clip = makers.with(|maker| {
-            maker.start();
+            maker.start(0);
             maker.seen.resize(24, 24);
             maker.push_seen()?;
             maker.finish()

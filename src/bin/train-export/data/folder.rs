@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail, ensure};
 use fastrand::Rng;
+use kinora::capture::Source;
 use kinora::model::manifest::Input;
-use kinora::pipeline::Windows;
 
 use super::augment::{Look, Strength};
 use super::clip::{Maker, Makers, pictures};
 use super::decode::{self, Video};
 use super::split::Listing;
-use super::{DataArgs, Dataset, Part, Sample, Visit, mirrored, mix};
+use super::{DataArgs, Dataset, Part, Sample, mirrored, mix, usage};
 
 /// How much faster and slower than the model's rate training clips are sampled.
 const RATE_JITTER: (f32, f32) = (0.8, 1.25);
@@ -134,12 +134,12 @@ impl Folder {
         bail!("--data {}: not one training video can be decoded", self.name)
     }
 
-    fn training(&self, index: u64, seed: u64) -> anyhow::Result<Sample> {
+    fn training(&self, index: u64, seed: u64, past: usize) -> anyhow::Result<Sample> {
         let (clip, video) = self.readable(index)?;
         let mut rng = Rng::with_seed(mix(&[seed, index, 3]));
         let input = self.makers.input();
         let times = match self.sampling {
-            Sampling::Window => window_times(&mut rng, &video, input),
+            Sampling::Window => window_times(&mut rng, &video, input, past),
             Sampling::Spread => {
                 let (first, last) = (rng.f32() * SPREAD_CUT, 1.0 - rng.f32() * SPREAD_CUT);
                 spread_times(&video, pictures(input), (first, last))
@@ -147,27 +147,28 @@ impl Folder {
         };
         let other = self.mirrored[clip.label].filter(|_| rng.bool());
         let look = Look::random(&mut rng, video.size, input, Strength::VIDEO, other.is_some());
-        let planes = self.makers.with(|maker| fill(maker, &video, &times, &look, &mut rng))?;
+        let planes = self.makers.with(|maker| fill(maker, &video, (&times, past), &look, &mut rng))?;
         Ok(Sample { planes, label: other.unwrap_or(clip.label) })
     }
 
     /// The window in the middle of the video, from memory: fast enough to validate often.
-    fn middle(&self, clip: &Clip) -> anyhow::Result<Sample> {
+    fn middle(&self, clip: &Clip, past: usize) -> anyhow::Result<Sample> {
         let (video, input) = (self.video(clip)?, self.makers.input());
         let span = (pictures(input) - 1) as f32 / input.frame_rate;
         let start = ((video.len() - 1) as f32 / video.rate - span).max(0.0) / 2.0;
-        let times: Vec<f32> = (0..pictures(input)).map(|i| start + i as f32 / input.frame_rate).collect();
+        let times = window(start, past, input, input.frame_rate);
         let look = Look::plain(video.size.0, video.size.1);
-        let planes = self.makers.with(|maker| fill(maker, &video, &times, &look, &mut Rng::with_seed(0)))?;
+        let planes = self.makers.with(|maker| fill(maker, &video, (&times, past), &look, &mut Rng::with_seed(0)))?;
         Ok(Sample { planes, label: clip.label })
     }
 
     /// The video as one clip, spread over all of it.
-    fn spread(&self, clip: &Clip) -> anyhow::Result<Vec<f32>> {
+    fn spread(&self, clip: &Clip) -> anyhow::Result<Sample> {
         let video = Video::read(&clip.path, self.short_side)?;
         let times = spread_times(&video, pictures(self.makers.input()), (0.0, 1.0));
         let look = Look::plain(video.size.0, video.size.1);
-        self.makers.with(|maker| fill(maker, &video, &times, &look, &mut Rng::with_seed(0)))
+        let planes = self.makers.with(|maker| fill(maker, &video, (&times, 0), &look, &mut Rng::with_seed(0)))?;
+        Ok(Sample { planes, label: clip.label })
     }
 }
 
@@ -180,27 +181,20 @@ impl Dataset for Folder {
         Some(self.parts[part as usize].len())
     }
 
-    fn sample(&self, part: Part, index: u64, seed: u64) -> anyhow::Result<Sample> {
-        if part == Part::Train {
-            return self.training(index, seed);
+    fn sample(&self, part: Part, index: u64, seed: u64, past: usize) -> anyhow::Result<Sample> {
+        if self.sampling == Sampling::Spread && past > 0 {
+            return Err(usage("--sample spread: such clips have no past, so they are nothing for a stream").into());
         }
-        if part == Part::Validation && self.sampling == Sampling::Window {
-            return self.middle(self.clip(part, index)?);
+        match (part, self.sampling) {
+            (Part::Train, _) => self.training(index, seed, past),
+            (_, Sampling::Window) => self.middle(self.clip(part, index)?, past),
+            (_, Sampling::Spread) => self.spread(self.clip(part, index)?),
         }
-        let (clip, mut windows) = (self.clip(part, index)?, Vec::new());
-        self.windows(part, index, (self.makers.input().frames / 2).max(1), &mut |planes| {
-            windows.push(planes.to_vec());
-            Ok(())
-        })?;
-        Ok(Sample { planes: windows.swap_remove(windows.len() / 2), label: clip.label })
     }
 
-    fn windows(&self, part: Part, index: u64, hop: usize, visit: &mut Visit<'_>) -> anyhow::Result<()> {
+    fn source(&self, part: Part, index: u64) -> anyhow::Result<Option<Box<dyn Source>>> {
         let clip = self.clip(part, index)?;
-        if self.sampling == Sampling::Spread {
-            return Ok(visit(&self.spread(clip)?)?);
-        }
-        sliding(&clip.path, self.makers.input(), hop, visit)
+        (self.sampling == Sampling::Window).then(|| decode::open(&clip.path)).transpose()
     }
 
     fn label(&self, part: Part, index: u64) -> Option<usize> {
@@ -214,8 +208,15 @@ impl Dataset for Folder {
     }
 }
 
-fn fill(maker: &mut Maker, video: &Video, times: &[f32], look: &Look, rng: &mut Rng) -> anyhow::Result<Vec<f32>> {
-    maker.start();
+/// The planes of the pictures at `times`, `past` of them before the window.
+fn fill(
+    maker: &mut Maker,
+    video: &Video,
+    (times, past): (&[f32], usize),
+    look: &Look,
+    rng: &mut Rng,
+) -> anyhow::Result<Vec<f32>> {
+    maker.start(past);
     for time in times {
         video.put(*time, &mut maker.raw);
         look.apply(rng, &maker.raw, &mut maker.seen);
@@ -224,26 +225,21 @@ fn fill(maker: &mut Maker, video: &Video, times: &[f32], look: &Look, rng: &mut 
     maker.finish()
 }
 
-/// Shows every window of the video, as the edge program classifies it, to `visit`.
-fn sliding(path: &Path, input: &Input, hop: usize, visit: &mut Visit<'_>) -> anyhow::Result<()> {
-    let mut source = decode::open(path)?;
-    let mut planes = Vec::new();
-    Windows::new(input, hop).each(&mut *source, |clip| {
-        planes.clear();
-        planes.extend(clip.iter());
-        visit(&planes)
-    })?;
-    Ok(())
-}
-
-/// Times of a training window's pictures at about the model's rate. It lies the more likely somewhere the more moves
-/// there, because windows without the action teach nothing; a few of those are wanted, because test videos have them too.
-fn window_times(rng: &mut Rng, video: &Video, input: &Input) -> Vec<f32> {
+/// Times of a training window's pictures, and of `past` before it, at about the model's rate. It lies the more likely
+/// somewhere the more moves there, because windows without the action teach nothing; a few of those are wanted, because test
+/// videos have them too.
+fn window_times(rng: &mut Rng, video: &Video, input: &Input, past: usize) -> Vec<f32> {
     let rate = input.frame_rate * (RATE_JITTER.0 + rng.f32() * (RATE_JITTER.1 - RATE_JITTER.0));
     let span = (pictures(input) - 1) as f32 / rate;
     let start = start(rng, &video.motion, (span * video.rate).round() as usize) as f32 / video.rate;
     let phase = (rng.f32() - 0.5) / video.rate;
-    (0..pictures(input)).map(|i| start + phase + i as f32 / rate).collect()
+    window(start + phase, past, input, rate)
+}
+
+/// Times of the pictures, `rate` a second, of a window that begins at `start` and of `past` planes before it. Before its
+/// beginning a video shows its first picture.
+fn window(start: f32, past: usize, input: &Input, rate: f32) -> Vec<f32> {
+    (0..past + pictures(input)).map(|i| start + (i as f32 - past as f32) / rate).collect()
 }
 
 /// First picture of a window over `span` pictures more, drawn with weights by the `motion` in the window.
@@ -294,34 +290,18 @@ mod tests {
         (dir, args)
     }
 
-    fn windows(data: &Folder, part: Part, index: u64) -> Vec<Vec<f32>> {
-        let mut windows = Vec::new();
-        data.windows(part, index, 2, &mut |planes| {
-            windows.push(planes.to_vec());
-            Ok(())
-        })
-        .unwrap();
-        windows
-    }
-
     #[test]
     fn a_folder_gives_clips_of_every_part() {
         let (_dir, args) = folder(&["--test-pattern", "s2"]);
         let data = Folder::open(&args, &input(Colour::Motion)).unwrap();
         assert_eq!(Part::ALL.map(|p| data.len(p)), [Some(2), Some(0), Some(2)]);
         assert_eq!(data.labels(), ["swipe_left", "swipe_right"]);
-        let one = data.sample(Part::Train, 0, 7).unwrap();
-        assert!(one == data.sample(Part::Train, 0, 7).unwrap());
-        assert!(one != data.sample(Part::Train, 0, 8).unwrap());
-        // 1.5 s at 10 Hz are 15 samples, so 14 differences: windows of 4 at 0, 2, 4, ... 10.
-        let windows = windows(&data, Part::Test, 1);
-        assert_eq!(windows.len(), 6);
-        assert!(windows.iter().all(|w| w.len() == 3 * 4 * 24 * 24));
-        let moved = |i: usize| windows[i].iter().map(|v| v.abs()).sum::<f32>() / windows[i].len() as f32;
-        assert!(moved(0) < 0.01 && moved(3) > 0.01, "{} {}", moved(0), moved(3));
-        let middle = data.sample(Part::Test, 1, 5).unwrap();
-        assert!(middle.label == 1 && middle.planes == windows[3]);
-        let error = data.sample(Part::Validation, 0, 0).unwrap_err().to_string();
+        let one = data.sample(Part::Train, 0, 7, 0).unwrap();
+        assert!(one == data.sample(Part::Train, 0, 7, 0).unwrap());
+        assert!(one != data.sample(Part::Train, 0, 8, 0).unwrap());
+        let source = data.source(Part::Test, 1).unwrap().unwrap();
+        assert!(source.info().name.ends_with("swipe_right/p_s2.mp4"), "{}", source.info().name);
+        let error = data.sample(Part::Validation, 0, 0, 0).unwrap_err().to_string();
         assert!(error.contains("validation has 0 clips"), "{error}");
     }
 
@@ -329,8 +309,8 @@ mod tests {
     fn validation_is_the_middle_and_always_the_same() {
         let (_dir, args) = folder(&["--validation-pattern", "s2"]);
         let data = Folder::open(&args, &input(Colour::Motion)).unwrap();
-        let one = data.sample(Part::Validation, 1, 1).unwrap();
-        assert!(one == data.sample(Part::Validation, 1, 2).unwrap());
+        let one = data.sample(Part::Validation, 1, 1, 0).unwrap();
+        assert!(one == data.sample(Part::Validation, 1, 2, 0).unwrap());
         // From 0.53 to 0.93 s; at 0.8 s the gray gives way to what moves.
         let moved = |t: usize| one.planes[t * 576..(t + 1) * 576].iter().map(|v| v.abs()).sum::<f32>() / 576.0;
         assert_eq!(one.label, 1);
@@ -341,32 +321,39 @@ mod tests {
     fn mirrored_clips_have_the_other_sides_label() {
         let (_dir, args) = folder(&[]);
         let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
-        let labels: Vec<usize> = (0..30).map(|seed| data.sample(Part::Train, 0, seed).unwrap().label).collect();
+        let labels: Vec<usize> = (0..30).map(|seed| data.sample(Part::Train, 0, seed, 0).unwrap().label).collect();
         assert!(labels.contains(&0) && labels.contains(&1));
     }
 
     #[test]
-    fn a_short_video_is_held_and_spread_sees_it_whole() {
-        let (_dir, args) = folder(&["--sample", "spread"]);
-        let long = Input { frames: 30, ..input(Colour::Motion) };
-        let file = Path::new(&args.data).join("swipe_left/p_s1.mp4");
-        let mut held = 0;
-        sliding(&file, &long, 2, &mut |_| {
-            held += 1;
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(held, 1);
-        let spread = windows(&Folder::open(&args, &input(Colour::Gray)).unwrap(), Part::Train, 0);
-        assert_eq!(spread.len(), 1);
-        assert!(spread[0][..576] != spread[0][3 * 576..]);
+    fn the_past_of_a_window_is_the_video_before_it() {
+        let (_dir, args) = folder(&["--validation-pattern", "s2"]);
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        let (past, area) = (8, 576);
+        let window = data.sample(Part::Validation, 1, 1, 0).unwrap().planes;
+        let longer = data.sample(Part::Validation, 1, 1, past).unwrap().planes;
+        assert!(longer.len() == (past + 4) * area && longer[past * area..] == window);
+        // The window begins after 0.55 s: so long there is a video before it, and its first picture before that.
+        assert!(longer[..area] == longer[area..2 * area]);
+        assert_eq!(data.sample(Part::Train, 0, 1, past).unwrap().planes.len(), longer.len());
+    }
+
+    #[test]
+    fn spread_sees_a_video_whole_and_has_no_past() {
+        let (_dir, args) = folder(&["--sample", "spread", "--test-pattern", "s2"]);
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        assert!(data.source(Part::Test, 0).unwrap().is_none());
+        let spread = data.sample(Part::Test, 0, 0, 0).unwrap().planes;
+        assert!(spread[..576] != spread[3 * 576..]);
+        let error = data.sample(Part::Test, 0, 0, 1).unwrap_err().to_string();
+        assert!(error.contains("--sample spread"), "{error}");
     }
 
     #[test]
     fn what_does_not_fit_into_memory_is_decoded_again() {
         let (_dir, args) = folder(&["--cache-mb", "0"]);
         let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
-        assert!(data.sample(Part::Train, 0, 1).unwrap() == data.sample(Part::Train, 0, 1).unwrap());
+        assert!(data.sample(Part::Train, 0, 1, 0).unwrap() == data.sample(Part::Train, 0, 1, 0).unwrap());
         assert_eq!(data.cached_bytes.load(Ordering::SeqCst), 0);
         assert!(data.parts[0].iter().all(|clip| clip.video.lock().unwrap().is_none()));
     }
@@ -383,7 +370,7 @@ mod tests {
         }
         std::fs::write(dir.path().join("swipe_right/p_s2.mp4"), "no video either").unwrap();
         let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
-        let error = data.sample(Part::Train, 0, 1).unwrap_err().to_string();
+        let error = data.sample(Part::Train, 0, 1, 0).unwrap_err().to_string();
         assert!(error.contains("not one training video"), "{error}");
     }
 

@@ -3,18 +3,48 @@
 //! threads once each has finished the clip at hand.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use kinora::model::graph::Graph;
+use tch::Tensor;
+
 use super::{Dataset, Part, Sample, mix};
+
+/// What batches are wanted.
+#[derive(Debug, Clone)]
+pub struct Batches {
+    /// Clips in a batch, at least one.
+    pub size: usize,
+    /// Frames before each window: as many for all clips of a batch. Half of the batches have the most, which is what a
+    /// stream sees nearly always; those of the others are drawn evenly.
+    pub past: RangeInclusive<usize>,
+    /// Threads that make them, at least one.
+    pub workers: usize,
+    /// Decides what is drawn by lot.
+    pub seed: u64,
+}
 
 /// Several clips at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// The clips, `[N, C, T, H, W]`.
+    /// The clips, `[N, C, past + T, H, W]`.
     pub clips: Vec<f32>,
     /// Their labels, `[N]`.
     pub labels: Vec<i64>,
+}
+
+impl Batch {
+    /// The clips for the net of `graph`, `[N, C, past + T, H, W]`.
+    ///
+    /// # Errors
+    /// When they are not of its shape.
+    pub fn tensor(&self, graph: &Graph) -> anyhow::Result<Tensor> {
+        let mut shape: Vec<i64> = graph.input_shape().iter().map(|&n| n as i64).collect();
+        (shape[0], shape[2]) = (self.labels.len() as i64, -1);
+        Ok(Tensor::f_from_slice(&self.clips)?.f_reshape(&shape)?)
+    }
 }
 
 /// An iterator of batches: endless for [`Part::Train`] (each pass over finite data in an order of its own), one pass in
@@ -42,8 +72,7 @@ struct State {
 struct Plan {
     dataset: Arc<dyn Dataset>,
     part: Part,
-    batch: usize,
-    seed: u64,
+    wanted: Batches,
     /// Batches that may be taken before the consumer has got the first of them.
     ahead: u64,
     /// Number of batches, or none when there is no end.
@@ -51,15 +80,16 @@ struct Plan {
 }
 
 impl Loader {
-    /// Starts `workers` threads (at least one) that make batches of `batch` clips of `part`.
-    pub fn new(dataset: Arc<dyn Dataset>, part: Part, batch: usize, workers: usize, seed: u64) -> Self {
-        let (batch, workers) = (batch.max(1), workers.max(1));
+    /// Starts threads that make the batches `wanted` of clips of `part`.
+    pub fn new(dataset: Arc<dyn Dataset>, part: Part, wanted: Batches) -> Self {
+        let (size, workers) = (wanted.size.max(1), wanted.workers.max(1));
         let batches = match (part, dataset.len(part)) {
             (_, Some(0)) => Some(0),
             (Part::Train, _) | (_, None) => None,
-            (_, Some(len)) => Some(len.div_ceil(batch) as u64),
+            (_, Some(len)) => Some(len.div_ceil(size) as u64),
         };
-        let plan = Plan { dataset, part, batch, seed, ahead: 2 * workers as u64, batches };
+        let wanted = Batches { size, workers, ..wanted };
+        let plan = Plan { dataset, part, wanted, ahead: 2 * workers as u64, batches };
         let state = State { next: 0, wanted: 0, ready: BTreeMap::new(), stop: false };
         let shared = Arc::new(Shared { plan, state: Mutex::new(state), changed: Condvar::new() });
         let workers = (0..workers)
@@ -142,11 +172,13 @@ impl Shared {
     /// Batch `number`; `None` when the loader was dropped meanwhile.
     fn make(&self, number: u64) -> anyhow::Result<Option<Batch>> {
         let plan = &self.plan;
-        let first = number * plan.batch as u64;
+        let Batches { size, ref past, seed, .. } = plan.wanted;
+        let past = drawn(past, mix(&[seed, number, 2]));
+        let first = number * size as u64;
         let len = plan.dataset.len(plan.part).map(|n| n as u64);
         let end = match plan.part {
-            Part::Train => first + plan.batch as u64,
-            _ => len.map_or(u64::MAX, |n| n).min(first + plan.batch as u64),
+            Part::Train => first + size as u64,
+            _ => len.map_or(u64::MAX, |n| n).min(first + size as u64),
         };
         let mut batch = Batch { clips: Vec::new(), labels: Vec::new() };
         let mut order = None;
@@ -155,10 +187,10 @@ impl Shared {
                 return Ok(None);
             }
             let index = match len {
-                Some(len) if plan.part == Part::Train => shuffled(position, len, plan.seed, &mut order),
+                Some(len) if plan.part == Part::Train => shuffled(position, len, seed, &mut order),
                 _ => position,
             };
-            let Sample { planes, label } = plan.dataset.sample(plan.part, index, mix(&[plan.seed, position]))?;
+            let Sample { planes, label } = plan.dataset.sample(plan.part, index, mix(&[seed, position]), past)?;
             if batch.clips.is_empty() {
                 batch.clips.reserve_exact(planes.len() * (end - first) as usize);
             }
@@ -167,6 +199,13 @@ impl Shared {
         }
         Ok(Some(batch))
     }
+}
+
+/// A batch's frames before each window; see [`Batches::past`].
+fn drawn(past: &RangeInclusive<usize>, seed: u64) -> usize {
+    let (least, most) = (*past.start(), *past.end());
+    let mut rng = fastrand::Rng::with_seed(seed);
+    if least >= most || rng.bool() { most } else { rng.usize(least..=most) }
 }
 
 /// Which of `len` clips comes at `position` when each pass has an order of its own. `order` keeps the pass's order.
@@ -207,11 +246,11 @@ mod tests {
         fn len(&self, _: Part) -> Option<usize> {
             self.len
         }
-        fn sample(&self, _: Part, index: u64, seed: u64) -> anyhow::Result<Sample> {
+        fn sample(&self, _: Part, index: u64, seed: u64, past: usize) -> anyhow::Result<Sample> {
             self.made.fetch_add(1, Ordering::SeqCst);
             anyhow::ensure!(Some(index) != self.fail_at, "clip {index} is broken");
             std::thread::sleep(Duration::from_micros(seed % 500));
-            Ok(Sample { planes: vec![index as f32, (seed % 1000) as f32], label: index as usize })
+            Ok(Sample { planes: vec![index as f32, (seed % 1000) as f32, past as f32], label: index as usize })
         }
         fn label(&self, _: Part, index: u64) -> Option<usize> {
             Some(index as usize)
@@ -221,9 +260,32 @@ mod tests {
         }
     }
 
+    fn wanted(size: usize, workers: usize, seed: u64) -> Batches {
+        Batches { size, past: 0..=0, workers, seed }
+    }
+
     fn batches(workers: usize, seed: u64) -> Vec<Batch> {
-        let loader = Loader::new(Numbers::shared(Some(10), None), Part::Train, 4, workers, seed);
+        let loader = Loader::new(Numbers::shared(Some(10), None), Part::Train, wanted(4, workers, seed));
         loader.take(20).collect::<anyhow::Result<_>>().unwrap()
+    }
+
+    #[test]
+    fn a_batch_has_one_past_and_half_of_them_the_longest() {
+        let wanted = Batches { past: 0..=18, ..wanted(2, 2, 5) };
+        let pasts: Vec<usize> = Loader::new(Numbers::shared(None, None), Part::Train, wanted)
+            .take(200)
+            .map(|batch| {
+                let clips = batch.unwrap().clips;
+                assert_eq!(clips[2], clips[5]);
+                clips[2] as usize
+            })
+            .collect();
+        let longest = pasts.iter().filter(|past| **past == 18).count();
+        assert!(
+            (85..130).contains(&longest) && pasts.contains(&0) && pasts.iter().all(|past| *past <= 18),
+            "{pasts:?}"
+        );
+        assert_eq!(drawn(&(7..=7), 1), 7);
     }
 
     #[test]
@@ -240,15 +302,15 @@ mod tests {
 
     #[test]
     fn a_test_part_comes_once_and_in_order() {
-        let loader = Loader::new(Numbers::shared(Some(10), None), Part::Test, 4, 2, 0);
+        let loader = Loader::new(Numbers::shared(Some(10), None), Part::Test, wanted(4, 2, 0));
         let labels: Vec<Vec<i64>> = loader.map(|b| b.unwrap().labels).collect();
         assert_eq!(labels, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]]);
-        assert_eq!(Loader::new(Numbers::shared(Some(0), None), Part::Train, 4, 2, 0).count(), 0);
+        assert_eq!(Loader::new(Numbers::shared(Some(0), None), Part::Train, wanted(4, 2, 0)).count(), 0);
     }
 
     #[test]
     fn an_error_comes_in_its_place_and_ends_the_loader() {
-        let all: Vec<_> = Loader::new(Numbers::shared(Some(10), Some(5)), Part::Test, 2, 3, 0).collect();
+        let all: Vec<_> = Loader::new(Numbers::shared(Some(10), Some(5)), Part::Test, wanted(2, 3, 0)).collect();
         assert_eq!(all.len(), 3);
         assert!(all[1].is_ok() && all[2].as_ref().is_err_and(|e| e.to_string().contains("clip 5")));
     }
@@ -256,7 +318,7 @@ mod tests {
     #[test]
     fn a_dropped_loader_has_made_little() {
         let data = Numbers::shared(None, None);
-        let mut loader = Loader::new(data.clone(), Part::Train, 2, 2, 0);
+        let mut loader = Loader::new(data.clone(), Part::Train, wanted(2, 2, 0));
         assert!(loader.next().is_some());
         std::thread::sleep(Duration::from_millis(60));
         drop(loader);
@@ -269,7 +331,7 @@ mod tests {
     fn endless_clips_never_repeat() {
         let input = crate::data::clip::tests::input(kinora::model::manifest::Colour::Motion);
         let data: Arc<dyn Dataset> = Arc::new(crate::data::synth::Synth::new(&input, 1).unwrap());
-        let clips: Vec<Vec<f32>> = Loader::new(data, Part::Train, 19, 1, 1)
+        let clips: Vec<Vec<f32>> = Loader::new(data, Part::Train, wanted(19, 1, 1))
             .take(2)
             .flat_map(|batch| {
                 let batch = batch.unwrap();

@@ -12,16 +12,17 @@ mod write;
 
 use std::path::PathBuf;
 
+use kinora::capture::Source;
 use kinora::model::manifest::Input;
 
 pub use folder::Sampling;
-pub use loader::{Batch, Loader};
+pub use loader::{Batch, Batches, Loader};
 pub use write::{SynthArgs, synth_command};
 
 /// One labelled clip.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// The planes, `[C, T, H, W]`.
+    /// The planes, `[C, past + T, H, W]`.
     pub planes: Vec<f32>,
     /// Index into [`Dataset::labels`].
     pub label: usize,
@@ -52,9 +53,6 @@ impl Part {
     }
 }
 
-/// Is shown the planes of one window after the other.
-pub type Visit<'a> = dyn FnMut(&[f32]) -> kinora::Result<()> + 'a;
-
 /// A set of labelled clips. Shared by the loader's threads.
 pub trait Dataset: Send + Sync {
     /// The class names.
@@ -63,14 +61,14 @@ pub trait Dataset: Send + Sync {
     /// Clips in `part`; `None` when it never ends.
     fn len(&self, part: Part) -> Option<usize>;
 
-    /// The `index`-th clip of `part`, one window of it. Of [`Part::Train`] a random, augmented one that `seed` decides;
-    /// of the others always the same one.
-    fn sample(&self, part: Part, index: u64, seed: u64) -> anyhow::Result<Sample>;
+    /// The `index`-th clip of `part`, one window of it and `past` frames before that. Of [`Part::Train`] a random, augmented
+    /// one that `seed` decides; of the others always the same one. The label is the window's.
+    fn sample(&self, part: Part, index: u64, seed: u64, past: usize) -> anyhow::Result<Sample>;
 
-    /// Shows every window of the `index`-th clip of `part`, `[C, T, H, W]`, to `visit`, as the edge program classifies a
-    /// file: not augmented, one every `hop` planes. A clip's answer is the mean of its windows' scores.
-    fn windows(&self, part: Part, index: u64, _hop: usize, visit: &mut Visit<'_>) -> anyhow::Result<()> {
-        Ok(visit(&self.sample(part, index, 0)?.planes)?)
+    /// The video that the `index`-th clip of `part` is, to be classified whole as the edge program classifies a file; `None`
+    /// where the clip is no more than [`Dataset::sample`] gives.
+    fn source(&self, _part: Part, _index: u64) -> anyhow::Result<Option<Box<dyn Source>>> {
+        Ok(None)
     }
 
     /// Label of the `index`-th clip of [`Part::Validation`] or [`Part::Test`] (and of a finite [`Part::Train`]), without

@@ -14,6 +14,10 @@
 //! To validate and test, a clip's window is fixed: the middle one of the action, as clips of trimmed videos are cut.
 //! Pictures are drawn at 320x240 at the times at which a camera of 15, 25, 30 or 60 Hz would have been sampled, and
 //! prepared as live pictures are.
+//!
+//! What comes before a window that has a past is what the scene shows then. Scenes of clips begin shortly before the action,
+//! so before their first picture they are taken to have run backwards: nothing stays nothing, and what moves has moved
+//! before. Live there are other actions before this one, so half of the training clips with a past are cut out of live scenes.
 
 use anyhow::ensure;
 use fastrand::Rng;
@@ -42,6 +46,8 @@ const NOTHINGS: usize = 3;
 const AFTER_ACTION: f32 = 0.35;
 /// Those end at most this long after the action; every scene goes on so long.
 const AFTER_S: f32 = 1.4;
+/// Live scenes are searched from a moment up to this one.
+const LIVE_FROM_S: f32 = 60.0;
 /// Share of a window that must be nothing.
 const MOSTLY: f32 = 0.6;
 /// How much faster and slower than the model's rate training clips are sampled.
@@ -68,32 +74,40 @@ impl Synth {
         (pictures(self.makers.input()) - 1) as f32 / self.makers.input().frame_rate
     }
 
-    fn training(&self, index: u64, seed: u64) -> anyhow::Result<Sample> {
+    fn training(&self, index: u64, seed: u64, past: usize) -> anyhow::Result<Sample> {
         let label = self.training_label(index);
         let scene_seed = scene_seed(Part::Train, mix(&[self.seed, index, seed]));
         let mut rng = Rng::with_seed(mix(&[scene_seed, 1]));
         // The mirrored scene of the other side shows this label.
         let other = self.mirrored[label].filter(|_| rng.bool());
-        let after = Motion::ALL[label] == Motion::Nothing && rng.f32() < AFTER_ACTION;
-        let shown = if after { rng.usize(..Motion::ALL.len()) } else { other.unwrap_or(label) };
-        let mut scene = Scene::clip(scene_seed, Motion::ALL[shown]);
+        let live = past > 0 && rng.bool();
+        let after = !live && Motion::ALL[label] == Motion::Nothing && rng.f32() < AFTER_ACTION;
+        let shown = Motion::ALL[if after { rng.usize(..Motion::ALL.len()) } else { other.unwrap_or(label) }];
+        let (mut scene, subject) = if live {
+            live_scene(&mut rng, scene_seed, shown)
+        } else {
+            let scene = Scene::clip(scene_seed, shown);
+            let subject = scene.subject();
+            (scene, subject)
+        };
+        let input = self.makers.input();
         let jitter = RATE_JITTER.0 + rng.f32() * (RATE_JITTER.1 - RATE_JITTER.0);
-        let subject = scene.subject();
         let (first, last) = if after && subject.motion != Motion::Nothing {
             (subject.end_s + LONG_DONE_S, subject.end_s + AFTER_S)
         } else {
-            ends(subject, self.span_s() / jitter)
+            // Live, nothing may be shorter than a window.
+            ends(subject, if live { 0.0 } else { self.span_s() / jitter })
         };
         let end = first + rng.f32() * (last - first);
-        let times = times(&mut rng, end, pictures(self.makers.input()), self.makers.input().frame_rate * jitter);
-        let look = Look::random(&mut rng, SIZE, self.makers.input(), Strength::DRAWN, other.is_some());
+        let times = times(&mut rng, end, past + pictures(input), input.frame_rate * jitter);
+        let look = Look::random(&mut rng, SIZE, input, Strength::DRAWN, other.is_some());
         let planes = self.makers.with(|maker| {
-            maker.start();
+            maker.start(past);
             maker.raw.resize(SIZE.0, SIZE.1);
             let mut drawn = f32::NEG_INFINITY;
             for t in times {
-                if t > drawn {
-                    scene.render(t, &mut maker.raw);
+                if t != drawn {
+                    scene.render(t.abs(), &mut maker.raw);
                     drawn = t;
                 }
                 look.apply(&mut rng, &maker.raw, &mut maker.seen);
@@ -104,17 +118,17 @@ impl Synth {
         Ok(Sample { planes, label })
     }
 
-    fn fixed(&self, part: Part, index: u64) -> anyhow::Result<Sample> {
+    fn fixed(&self, part: Part, index: u64, past: usize) -> anyhow::Result<Sample> {
         let label = (index % self.labels.len() as u64) as usize;
         let mut scene = Scene::clip(scene_seed(part, mix(&[index])), Motion::ALL[label]);
         let end = fixed_end(scene.subject(), self.span_s());
         let planes = self.makers.with(|maker| {
-            maker.start();
+            maker.start(past);
             maker.seen.resize(SIZE.0, SIZE.1);
-            let count = pictures(self.makers.input());
+            let count = past + pictures(self.makers.input());
             for i in 0..count {
                 let t = end - (count - 1 - i) as f32 / self.makers.input().frame_rate;
-                scene.render(t.max(0.0), &mut maker.seen);
+                scene.render(t.abs(), &mut maker.seen);
                 maker.push_seen()?;
             }
             maker.finish()
@@ -141,8 +155,8 @@ impl Dataset for Synth {
         FIXED.into_iter().find(|(p, _)| *p == part).map(|(_, len)| len)
     }
 
-    fn sample(&self, part: Part, index: u64, seed: u64) -> anyhow::Result<Sample> {
-        if part == Part::Train { self.training(index, seed) } else { self.fixed(part, index) }
+    fn sample(&self, part: Part, index: u64, seed: u64, past: usize) -> anyhow::Result<Sample> {
+        if part == Part::Train { self.training(index, seed, past) } else { self.fixed(part, index, past) }
     }
 
     fn label(&self, part: Part, index: u64) -> Option<usize> {
@@ -157,6 +171,21 @@ impl Dataset for Synth {
 /// A seed of `part` alone: its two highest bits name the part.
 fn scene_seed(part: Part, seed: u64) -> u64 {
     (seed >> 2) | (part as u64) << 62
+}
+
+/// A live scene, and when `motion` is done in it; nothing, when it is for long enough to be called so.
+fn live_scene(rng: &mut Rng, seed: u64, motion: Motion) -> (Scene, Segment) {
+    let mut scene = Scene::live(seed);
+    let mut t = rng.f32() * LIVE_FROM_S;
+    loop {
+        let segment = scene.segment_at(t);
+        let long_enough = motion != Motion::Nothing || segment.end_s - segment.start_s > LONG_DONE_S;
+        if segment.motion == motion && long_enough {
+            return (scene, segment);
+        }
+        // Past the end even where the segment is shorter than a step of the clock's precision.
+        t = segment.end_s.max(t + 1e-3);
+    }
 }
 
 /// First and last scene time at which a training window of `span_s` may end.
@@ -185,7 +214,7 @@ fn fixed_end(subject: Segment, span_s: f32) -> f32 {
 fn times(rng: &mut Rng, end: f32, count: usize, rate: f32) -> Vec<f32> {
     let camera = [15.0, 25.0, 30.0, 30.0, 60.0][rng.usize(..5)];
     let phase = rng.f32();
-    let taken = |t: f32| ((((t * camera - phase).round() + phase) / camera).min(end)).max(0.0);
+    let taken = |t: f32| (((t * camera - phase).round() + phase) / camera).min(end);
     let mut times: Vec<f32> = (0..count).map(|i| taken(end - (count - 1 - i) as f32 / rate)).collect();
     if count > 2 && rng.f32() < 0.15 {
         let late = rng.usize(1..count);
@@ -289,14 +318,46 @@ mod tests {
     #[test]
     fn clips_are_seeded_and_move() {
         let data = Synth::new(&input(Colour::Motion), 3).unwrap();
-        let one = data.sample(Part::Train, 5, 1).unwrap();
-        assert!(one == data.sample(Part::Train, 5, 1).unwrap());
+        let one = data.sample(Part::Train, 5, 1, 0).unwrap();
+        assert!(one == data.sample(Part::Train, 5, 1, 0).unwrap());
         assert_eq!(Some(one.label), data.label(Part::Train, 5));
         assert_eq!(one.planes.len(), 3 * 4 * 24 * 24);
-        assert!(one != data.sample(Part::Train, 5, 2).unwrap());
-        let test = data.sample(Part::Test, 1, 1).unwrap();
-        assert!(test == Synth::new(&input(Colour::Motion), 4).unwrap().sample(Part::Test, 1, 9).unwrap());
-        assert!(test != data.sample(Part::Validation, 1, 1).unwrap());
+        assert!(one != data.sample(Part::Train, 5, 2, 0).unwrap());
+        let test = data.sample(Part::Test, 1, 1, 0).unwrap();
+        assert!(test == Synth::new(&input(Colour::Motion), 4).unwrap().sample(Part::Test, 1, 9, 0).unwrap());
+        assert!(test != data.sample(Part::Validation, 1, 1, 0).unwrap());
         assert!(test.planes.iter().any(|v| v.abs() > 0.02), "a walking mannequin moves");
+    }
+
+    /// With a past it is the same window, and something moved before it.
+    #[test]
+    fn the_past_comes_before_the_window() {
+        let (past, area) = (6, 24 * 24);
+        let data = Synth::new(&input(Colour::Motion), 3).unwrap();
+        let (window, longer) =
+            (data.sample(Part::Test, 1, 1, 0).unwrap(), data.sample(Part::Test, 1, 1, past).unwrap());
+        let frames = window.planes.len() / area / 3;
+        for (window, longer) in window.planes.chunks(frames * area).zip(longer.planes.chunks((past + frames) * area)) {
+            assert!(longer[past * area..] == *window && longer[..past * area].iter().any(|v| *v != 0.0));
+        }
+        for seed in 0..8 {
+            let clip = data.sample(Part::Train, 5, seed, past).unwrap();
+            assert_eq!((clip.planes.len(), clip.label), (3 * (past + frames) * area, one_label(&data)));
+            assert!(clip.planes == data.sample(Part::Train, 5, seed, past).unwrap().planes);
+        }
+    }
+
+    fn one_label(data: &Synth) -> usize {
+        data.label(Part::Train, 5).unwrap()
+    }
+
+    #[test]
+    fn every_motion_is_found_in_live_scenes() {
+        for (seed, motion) in (0..3).flat_map(|seed| Motion::ALL.map(|motion| (seed, motion))) {
+            let (mut scene, segment) = live_scene(&mut Rng::with_seed(seed), seed, motion);
+            assert_eq!((segment.motion, scene.segment_at(segment.start_s + 1e-3)), (motion, segment));
+            let (first, last) = ends(segment, 0.0);
+            assert!(segment.start_s < first && first <= last, "{motion:?}: {segment:?}, {first} to {last}");
+        }
     }
 }

@@ -1,18 +1,20 @@
-//! Classification of clips: every window of a clip, the mean of its probabilities, then the labels asked for, as
-//! `kinora classify` answers.
+//! Classification of clips. A video is answered as `kinora classify` answers it: every window or moment of its stream, the
+//! mean of their probabilities, then the labels asked for. Of the mannequin's clips it is one window, which a stream has come
+//! to after as long a past as its net sees.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use kinora::engine::Engine;
 use kinora::model::Bundle;
-use kinora::model::manifest::Activation;
-use kinora::{Error, ErrorKind};
-use ndarray::ArrayView5;
+use kinora::model::manifest::{Activation, Input};
+use kinora::model::onnx;
+use kinora::pipeline::{Classifier, Runner};
 
-use super::metrics::{Confusion, clip_probabilities};
-use super::{EvaluateArgs, in_parallel, record, save, threads};
+use super::metrics::{Confusion, shares};
+use super::{EvaluateArgs, how, in_parallel, record, save, threads};
 use crate::data::{self, Dataset, Part, usage};
 use crate::plots;
+use crate::stream;
 
 /// Measures and prints what `args` ask for.
 pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow::Result<()> {
@@ -23,30 +25,45 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} clips, {per_sec}, {eta} left")?;
     let bar = ProgressBar::new(clips.len() as u64).with_style(style);
     let activation = bundle.manifest.output.activation;
-    let shape = (1, input.colour.channels(), input.frames, input.height, input.width);
+    let (graph, weights) = onnx::read_graph(&bundle.onnx())?;
+    let past = stream::past(&graph, &weights, engine.mode())?;
+    let hop = args.hop.unwrap_or(bundle.manifest.run.hop);
     let answers = in_parallel(
         threads(args.threads),
         clips.len(),
-        || Ok(engine.session()?),
-        |session, i| {
-            let mut probabilities = Vec::new();
-            data.windows(clips[i].part, clips[i].index, bundle.manifest.run.hop, &mut |planes| {
-                let mut logits = vec![0.0; bundle.labels.len()];
-                let clip = ArrayView5::from_shape(shape, planes)
-                    .map_err(|e| Error::new(ErrorKind::Internal, format_args!("a window of {shape:?}: {e}")))?;
-                session.infer(clip, &mut logits)?;
-                activation.apply(&mut logits);
-                probabilities.push(logits);
-                Ok(())
-            })?;
+        || Ok(Classifier::new(&bundle.manifest, Runner::new(engine, &bundle.manifest)?, hop)),
+        |classifier, i| {
+            let Clip { part, index, .. } = clips[i];
+            let probabilities = match data.source(part, index)? {
+                Some(mut video) => classifier.classify(&mut *video)?.probabilities,
+                None => {
+                    let mut logits = last(classifier.runner(), input, &data.sample(part, index, 0, past)?.planes)?;
+                    activation.apply(&mut logits);
+                    logits
+                }
+            };
             bar.inc(1);
-            Ok(clip_probabilities(&probabilities, &named.kept, activation == Activation::Softmax))
+            Ok(shares(&probabilities, &named.kept, activation == Activation::Softmax))
         },
     )?;
     bar.finish_and_clear();
     let mut confusion = Confusion::new(&named.labels);
     clips.iter().zip(&answers).for_each(|(clip, answer)| confusion.add(clip.label, answer));
-    report(args, bundle, &confusion, &data.describe())
+    report(args, bundle, &confusion, &format!("{}{}", data.describe(), how(bundle, engine)))
+}
+
+/// The logits, `[K]`, for the last window of `planes`, `[C, past + T, H, W]`, or of the stream of all of them.
+fn last(runner: &mut Runner, input: &Input, planes: &[f32]) -> anyhow::Result<Vec<f32>> {
+    let area = input.height * input.width;
+    let frames = planes.len() / (input.colour.channels() * area);
+    runner.reset();
+    for t in 0..frames {
+        let channels = planes.chunks_exact(frames * area);
+        let plane: Vec<f32> = channels.flat_map(|c| &c[t * area..(t + 1) * area]).copied().collect();
+        runner.push(&plane)?;
+    }
+    let logits = runner.decide(1)?.with_context(|| format!("{frames} frames do not give an answer"))?;
+    Ok(logits.to_vec())
 }
 
 /// A clip to classify.

@@ -13,7 +13,7 @@ use kinora::stop::Stop;
 use kinora::synth::{Motion, Scene};
 
 use super::events::{EventScore, Found, Span, percentile, score};
-use super::{EvaluateArgs, in_parallel, record, save, threads};
+use super::{EvaluateArgs, how, in_parallel, record, save, threads};
 use crate::data::usage;
 
 /// The mannequin camera's usual pictures.
@@ -46,7 +46,8 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
         let mut figures = vec![("event F1", mean.f1)];
         figures.extend(mean.delay_p50_s.map(|s| ("median delay in seconds", s)));
         figures.extend(mean.false_alarms_per_10_min.map(|n| ("false alarms per 10 minutes of nothing", n)));
-        let on = format!("the live mannequin, seeds 1 to {}, {} s each, overlap 0.5", args.seeds, args.duration);
+        let (seeds, seconds, how) = (args.seeds, args.duration, how(bundle, engine));
+        let on = format!("the live mannequin, seeds 1 to {seeds}, {seconds} s each, overlap 0.5{how}");
         record(bundle, &figures, &on)?;
     }
     let Some(out) = &args.out else { return Ok(()) };

@@ -141,11 +141,10 @@ pub fn best(values: &[f32]) -> usize {
     (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
 
-/// Mean over `windows` of their probabilities, then the classes `kept` alone, if `shares` made to add up to one again.
-pub fn clip_probabilities(windows: &[Vec<f32>], kept: &[usize], shares: bool) -> Vec<f32> {
-    let mean_of = |class: &usize| windows.iter().map(|w| w[*class]).sum::<f32>() / windows.len().max(1) as f32;
-    let mut kept: Vec<f32> = kept.iter().map(mean_of).collect();
-    if shares {
+/// The probabilities of the classes `kept` alone; those of a `softmax` made to add up to one again.
+pub fn shares(probabilities: &[f32], kept: &[usize], softmax: bool) -> Vec<f32> {
+    let mut kept: Vec<f32> = kept.iter().map(|class| probabilities[*class]).collect();
+    if softmax {
         let sum: f32 = kept.iter().sum();
         kept.iter_mut().for_each(|p| *p /= sum.max(f32::MIN_POSITIVE));
     }
@@ -193,12 +192,11 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_averaged_and_labels_picked() {
-        let windows = [vec![0.5, 0.3, 0.2], vec![0.1, 0.1, 0.8]];
+    fn labels_are_picked() {
         let close = |a: Vec<f32>, b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
-        assert!(close(clip_probabilities(&windows, &[0, 1, 2], true), &[0.3, 0.2, 0.5]));
-        assert!(close(clip_probabilities(&windows, &[1, 0], true), &[0.4, 0.6]));
-        assert!(close(clip_probabilities(&windows, &[1, 0], false), &[0.2, 0.3]));
+        assert!(close(shares(&[0.3, 0.2, 0.5], &[0, 1, 2], true), &[0.3, 0.2, 0.5]));
+        assert!(close(shares(&[0.3, 0.2, 0.5], &[1, 0], true), &[0.4, 0.6]));
+        assert!(close(shares(&[0.3, 0.2, 0.5], &[1, 0], false), &[0.2, 0.3]));
         assert_eq!(best(&[0.2, 0.5, 0.5]), 1);
     }
 }

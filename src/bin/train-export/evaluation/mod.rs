@@ -9,8 +9,8 @@ mod tune;
 
 use std::path::{Path, PathBuf};
 
-use kinora::engine;
-use kinora::model::manifest::Measured;
+use kinora::engine::{self, Engine, Precision};
+use kinora::model::manifest::{Measured, Mode};
 use kinora::model::{Bundle, Manifest};
 use kinora::{Error, ErrorKind};
 
@@ -51,7 +51,13 @@ pub struct EvaluateArgs {
     /// With --live: how long to watch each
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     pub duration: u64,
-    /// With --live: sampled frames from one decision to the next; the bundle's own if left out
+    /// Windows or the stream; the bundle's own if left out
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// What to compute with; int8 if left out and the bundle has it
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
+    /// Sampled frames from one decision to the next; the bundle's own if left out
     #[arg(long, value_name = "N")]
     pub hop: Option<usize>,
     /// With --live: score from which an action is reported; the bundle's own if left out
@@ -89,11 +95,20 @@ impl Which {
 /// Measures what `args` ask for and prints it.
 pub fn command(args: EvaluateArgs) -> anyhow::Result<()> {
     let bundle = Bundle::load(&args.model)?;
-    let engine = engine::open(&bundle, &engine::Options::default())?;
+    let options = engine::Options { mode: args.mode, precision: args.precision, ..Default::default() };
+    let engine = engine::open(&bundle, &options)?;
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(|e| unwritable(out, e))?;
     }
     if args.live { live::run(&args, &bundle, &*engine) } else { clips::run(&args, &bundle, &*engine) }
+}
+
+/// How `engine` runs `bundle`, where that is not how the bundle is run by default.
+fn how(bundle: &Bundle, engine: &dyn Engine) -> String {
+    let default = if bundle.onnx_int8().is_some() { Precision::Int8 } else { Precision::F32 };
+    let mode = Some(engine.mode()).filter(|mode| *mode != bundle.manifest.run.mode).map(Mode::name);
+    let precision = Some(engine.precision()).filter(|precision| *precision != default).map(Precision::name);
+    mode.into_iter().chain(precision).map(|said| format!(", {said}")).collect()
 }
 
 fn threads(asked: usize) -> usize {

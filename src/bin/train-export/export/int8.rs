@@ -7,11 +7,10 @@ use kinora::engine::{Engine, Kernels, Native};
 use kinora::model::graph::{Graph, Weights};
 use kinora::model::manifest::{Mode, Quantisation};
 use kinora::model::{Bundle, Golden};
-use tch::Tensor;
 
 use super::ExportArgs;
 use super::model::{Model, noise};
-use crate::data::{self, Dataset, Loader, Part, usage};
+use crate::data::{self, Batches, Dataset, Loader, Part, usage};
 use crate::quantize::{Clips, Quantized, quantize};
 
 /// Clips in a batch.
@@ -64,15 +63,17 @@ fn clips(data: &Arc<dyn Dataset>, (part, count): (Part, usize), model: &Model, g
     }
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let (mut batches, mut labels) = (vec![], vec![]);
-    for batch in Loader::new(data.clone(), part, BATCH, workers, CALIBRATION_SEED).take(count.div_ceil(BATCH)) {
+    // The first frames of a clip that begins before the window are as those of any: nothing is before them.
+    let past = crate::stream::past(graph, &model.weights, model.mode)?;
+    let wanted = Batches { size: BATCH, past: past..=past, workers, seed: CALIBRATION_SEED };
+    for batch in Loader::new(data.clone(), part, wanted).take(count.div_ceil(BATCH)) {
         let batch = batch?;
         let kept = batch.labels.len().min(count - labels.len());
-        let mut shape = vec![batch.labels.len() as i64];
-        shape.extend(graph.input_shape()[1..].iter().map(|&n| n as i64));
-        batches.push(Tensor::f_from_slice(&batch.clips)?.f_reshape(&shape)?.f_narrow(0, 0, kept as i64)?);
+        batches.push(batch.tensor(graph)?.f_narrow(0, 0, kept as i64)?);
         labels.extend(batch.labels[..kept].iter().map(|label| places[*label as usize]));
     }
-    let what = format!("{} {} clips of {}", labels.len(), part.name(), data.describe());
+    let before = if past > 0 { format!(", and {past} frames before each") } else { String::new() };
+    let what = format!("{} {} clips of {}{before}", labels.len(), part.name(), data.describe());
     Ok(Clips { batches, labels: Some(labels), what })
 }
 
@@ -115,7 +116,7 @@ mod tests {
         model.labels = data.labels().iter().rev().cloned().collect();
         let graph = model.graph().unwrap();
         let some = clips(&data, (Part::Validation, 9), &model, &graph).unwrap();
-        let sizes: Vec<Vec<i64>> = some.batches.iter().map(Tensor::size).collect();
+        let sizes: Vec<Vec<i64>> = some.batches.iter().map(tch::Tensor::size).collect();
         assert_eq!(sizes, [[8, 1, 4, 16, 16], [1, 1, 4, 16, 16]]);
         assert!(some.what.starts_with("9 validation clips of the mannequin"), "{}", some.what);
         let wanted: Vec<usize> =

@@ -159,12 +159,14 @@ fn reference(net: &Net, number: u32) -> Result<Golden> {
     Ok(Golden { clip, logits_f32: Vec::<f32>::try_from(logits.f_view(-1)?)?, logits_int8: None })
 }
 
-/// Runs every clip on the bundle's engine in f32; in int8, if the bundle has that, the first. Returns the engine's name and the largest relative deviation.
+/// Runs every clip on the bundle's engine in f32, as windows; in int8, if the bundle has that, and as a stream, if it is to
+/// run so, the first. Returns the engine's name and the largest relative deviation.
 fn compare(bundle: &Bundle, golden: &[Golden]) -> Result<(&'static str, f32)> {
-    if bundle.onnx_int8().is_some() {
-        engine::open(bundle, &engine::Options::default())?;
-    }
-    let engine = engine::open(bundle, &engine::Options { precision: Some(Precision::F32), ..Default::default() })?;
+    let open = |precision, mode| engine::open(bundle, &engine::Options { precision, mode, ..Default::default() });
+    // As it will run; then the floats, which are compared below.
+    open(None, None)?;
+    open(Some(Precision::F32), None)?;
+    let engine = open(Some(Precision::F32), Some(Mode::Window))?;
     let mut session = engine.session()?;
     let mut worst = 0f32;
     for (number, golden) in golden.iter().enumerate() {
@@ -205,7 +207,7 @@ fn manifest(args: &ExportArgs, model: &Model) -> Result<Manifest> {
         architecture: model.architecture.clone(),
         input: model.input.clone(),
         output: Output { activation: Activation::Softmax, classes: model.labels.len() },
-        run: Run { mode: Mode::Window, hop: 2 },
+        run: Run { mode: model.mode, hop: 2 },
         decision: decision::Settings { lag_s: 0.4, ..decision::Settings::default() },
         quantisation: None,
         sided: crate::data::sided(&model.labels),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kinora::model::graph::{Graph, Weights};
-use kinora::model::manifest::Input;
+use kinora::model::manifest::{Input, Mode};
 use kinora::model::{Bundle, Manifest, onnx};
 use tch::{Device, Tensor};
 
@@ -19,6 +19,8 @@ pub struct Model {
     pub architecture: String,
     /// What it sees.
     pub input: Input,
+    /// How it is to run.
+    pub mode: Mode,
     /// The class names.
     pub labels: Vec<String>,
     /// All parameters.
@@ -44,6 +46,7 @@ impl Model {
         Ok(Self {
             architecture: info.architecture,
             input: info.input,
+            mode: info.mode,
             labels: info.labels,
             weights,
             data,
@@ -63,6 +66,7 @@ impl Model {
         let model = Self {
             architecture: manifest.architecture.clone(),
             input: manifest.input.clone(),
+            mode: manifest.run.mode,
             labels: bundle.labels,
             weights,
             data: manifest.provenance.data.clone(),
@@ -87,6 +91,7 @@ impl Model {
         Ok(Self {
             architecture: architecture.to_string(),
             input,
+            mode: Mode::Window,
             labels: (0..classes).map(|n| format!("class_{n}")).collect(),
             weights: net.weights()?,
             data: format!("none: UNTRAINED, random weights of seed {seed} to measure speed with, not for use"),
