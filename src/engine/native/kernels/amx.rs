@@ -23,20 +23,28 @@ const LANES: usize = 16;
 /// Tiles of sums.
 const SUMS: usize = 4;
 
-/// Whether the processor has the instructions and this process may use them: Linux lets a process have the tiles' state,
-/// 8 KiB for each thread, when it asks for it.
+/// Whether the processor has the instructions and this process may use them.
 pub(super) fn permitted() -> bool {
-    const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
-    const XFEATURE_XTILEDATA: libc::c_ulong = 18;
     static PERMITTED: OnceLock<bool> = OnceLock::new();
     *PERMITTED.get_or_init(|| {
         let has = |bit: u32| __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx >> bit & 1 == 1;
         let (tiles, int8) = (24, 25);
-        cfg!(target_os = "linux") && has(tiles) && has(int8) && {
-            // SAFETY: takes two numbers and changes nothing but this permission.
-            unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
-        }
+        has(tiles) && has(int8) && permission()
     })
+}
+
+/// Linux lets a process have the tiles' state, 8 KiB for each thread, when it asks for it.
+#[cfg(target_os = "linux")]
+fn permission() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_ulong = 18;
+    // SAFETY: takes two numbers and changes nothing but this permission.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn permission() -> bool {
+    false
 }
 
 /// Steps in which `groups` groups are multiplied, and the groups of each: all are of the same size, as tiles are.

@@ -103,7 +103,8 @@ impl<A: Arithmetic> Conv<A> {
         kernels.require()?;
         let Geometry { extents: Extents { kernel, dilation, pad, .. }, input, output } = geometry;
         let per_output = kernel.iter().product::<usize>() * input.channels;
-        if weights.len() != per_output * output.channels || begin.len() != output.channels || output.volume() == 0 {
+        let fits = weights.len() == per_output * output.channels && begin.len() == output.channels;
+        if !fits || per_output * output.volume() == 0 {
             return refuse(format!("{geometry:?} does not fit {} weights, {} biases", weights.len(), begin.len()));
         }
         let border = input.border;
