@@ -1,4 +1,5 @@
-//! The engine `tract`: any ONNX model, on one thread of the CPU; int8 as QLinearConv, slower than f32. `infer` allocates; what it allocates does not grow.
+//! The engine `tract`: any ONNX model, on one thread of the CPU; int8 as QLinearConv, slower than f32. `infer` allocates;
+//! what it allocates does not grow.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

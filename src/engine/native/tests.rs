@@ -22,7 +22,12 @@ struct Builder<'a> {
     count: usize,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    /// A net in f32, with residual sums.
+    fn floats(graph: Graph, random: &'a mut Rng, causal: bool) -> Self {
+        Self { graph, weights: Weights::new(), random, quantized: false, causal, residual: true, count: 0 }
+    }
+
     fn name(&mut self, kind: &str) -> String {
         self.count += 1;
         format!("{kind}{}", self.count)
@@ -340,15 +345,7 @@ fn values_that_are_too_large_together_are_refused() {
 fn what_sees_later_frames_is_not_streamed() {
     let (graph, clip) = Graph::new([1, 4, 8, 8]);
     let mut random = Rng::with_seed(1);
-    let mut net = Builder {
-        graph,
-        weights: Weights::new(),
-        random: &mut random,
-        quantized: false,
-        causal: false,
-        residual: true,
-        count: 0,
-    };
+    let mut net = Builder::floats(graph, &mut random, false);
     let x = net.conv(clip, 4, [3, 1, 1], [1, 1, 1]);
     let x = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
     net.parameters("head", &[5, 4], x);
@@ -363,15 +360,7 @@ fn what_sees_later_frames_is_not_streamed() {
 fn what_sees_earlier_means_is_not_streamed() {
     let (graph, clip) = Graph::new([4, 4, 8, 8]);
     let mut random = Rng::with_seed(1);
-    let mut net = Builder {
-        graph,
-        weights: Weights::new(),
-        random: &mut random,
-        quantized: false,
-        causal: true,
-        residual: true,
-        count: 0,
-    };
+    let mut net = Builder::floats(graph, &mut random, true);
     let x = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: true }, &[clip]).unwrap();
     let x = net.conv(x, 4, [3, 1, 1], [1, 1, 1]);
     let x = net.graph.push("flat", Op::Reshape(vec![1, 4]), &[x]).unwrap();

@@ -40,7 +40,6 @@ fn rewritten(graph: &GraphProto) -> Result<Vec<NodeProto>> {
         _ => None,
     };
     let dequantized = |name: &str| makers.get(name).filter(|node| node.op_type == "DequantizeLinear").copied();
-    let mut nodes = Vec::new();
     let mut fused = HashMap::new();
     for node in graph.node.iter().filter(|node| node.op_type == "Conv") {
         let refuse = |why: &str| {
@@ -85,13 +84,8 @@ fn rewritten(graph: &GraphProto) -> Result<Vec<NodeProto>> {
         };
         fused.insert(end.output[0].as_str(), node);
     }
-    for node in &graph.node {
-        match node.output.first().and_then(|name| fused.remove(name.as_str())) {
-            Some(node) => nodes.push(node),
-            None => nodes.push(node.clone()),
-        }
-    }
-    Ok(nodes)
+    let mut place = |node: &NodeProto| node.output.first().and_then(|name| fused.remove(name.as_str()));
+    Ok(graph.node.iter().map(|node| place(node).unwrap_or_else(|| node.clone())).collect())
 }
 
 /// Removes nodes and initialisers that nothing reads any more.

@@ -133,36 +133,37 @@ unsafe fn rows<const Q: usize>(task: &Task<'_, Int8>) {
     }
     let strips = Strips::new(task);
     let (_, groups) = chunks(task.groups);
-    let (positions, groups) = (strips.positions as u8, groups);
     let mut config = Config { palette: 1, start: 0, reserved: [0; 14], bytes: [0; 16], rows: [0; 16] };
     config.bytes[..8].copy_from_slice(&[64, 64, 64, 64, 4 * groups as u16, 4 * groups as u16, 64, 64]);
-    config.rows[..6].fill(positions);
+    config.rows[..6].fill(strips.positions as u8);
     config.rows[6..8].fill(groups as u8);
     // SAFETY: the caller's; the configuration is that of the tiles used below.
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &config, options(readonly, nostack, preserves_flags));
-        // Sums are finished after the products of the next strips were begun: both go on at the same time.
+        // Sums are finished after the products of the next block were begun: both go on at the same time.
         let mut left = [const { Left(MaybeUninit::uninit()) }; 2];
-        let (most, mut begun) = (SUMS / Q, 0..0);
-        while begun.start < strips.count {
-            let next = begun.end..(begun.end + most).min(strips.count);
-            let to = left[next.start / most % 2].0.as_mut_ptr().cast::<i32>();
-            match next.len() {
-                0 => {}
-                1 => products::<1, Q>(task, &strips, next.start, to),
-                2 => products::<2, Q>(task, &strips, next.start, to),
-                3 => products::<3, Q>(task, &strips, next.start, to),
-                _ => products::<4, Q>(task, &strips, next.start, to),
+        let most = SUMS / Q;
+        let strips_of = |block: usize| block * most..((block + 1) * most).min(strips.count);
+        let blocks = strips.count.div_ceil(most);
+        for block in 0..=blocks {
+            if block < blocks {
+                let (begun, to) = (strips_of(block), left[block % 2].0.as_mut_ptr().cast::<i32>());
+                match begun.len() {
+                    1 => products::<1, Q>(task, &strips, begun.start, to),
+                    2 => products::<2, Q>(task, &strips, begun.start, to),
+                    3 => products::<3, Q>(task, &strips, begun.start, to),
+                    _ => products::<4, Q>(task, &strips, begun.start, to),
+                }
             }
-            let from = left[begun.start / most % 2].0.as_ptr().cast::<i32>();
-            for (strip, n) in begun.enumerate() {
+            let Some(before) = block.checked_sub(1) else { continue };
+            let from = left[before % 2].0.as_ptr().cast::<i32>();
+            for (strip, n) in strips_of(before).enumerate() {
                 let (y, x) = strips.at(n, task);
                 for row in 0..strips.rows {
                     let from = from.add((strip * ROWS + row * strips.pitch) * Q * LANES);
                     Avx512::finish_tile::<Q>(from, strips.width, task, y + row, x);
                 }
             }
-            begun = if next.is_empty() { strips.count..strips.count } else { next };
         }
         // Tiles in use make switching threads dearer.
         asm!("tilerelease", options(nomem, nostack, preserves_flags));
