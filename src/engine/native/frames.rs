@@ -117,7 +117,6 @@ impl<T: Plain> Frames<T> {
     }
 
     /// Frames in the ring.
-    #[cfg(test)]
     pub fn slots(&self) -> usize {
         self.slots
     }

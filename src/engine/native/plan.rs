@@ -2,8 +2,8 @@
 
 use super::aligned::Aligned;
 use super::frames::{Border, Layout, MAX_ELEMENTS};
-use super::kernels::{Conv, Extents, Float, Geometry, Int8, Kernels, Rescale, Span};
-use super::layers::{ConvArithmetic, Layer, Network, Work};
+use super::kernels::{Arithmetic, Conv, Extents, Float, Geometry, Int8, Kernels, Pair, Rescale, Span};
+use super::layers::{ConvArithmetic, ConvLayer, Layer, Network, Work};
 use crate::model::manifest::Mode;
 use crate::{Error, ErrorKind, Result};
 
@@ -32,18 +32,8 @@ pub(super) enum Kernel {
     LoadF32 {
         output: usize,
     },
-    ConvU8 {
-        conv: Conv<Int8>,
-        input: usize,
-        residual: Option<usize>,
-        output: usize,
-    },
-    ConvF32 {
-        conv: Conv<Float>,
-        input: usize,
-        residual: Option<usize>,
-        output: usize,
-    },
+    ConvU8(Convolution<Int8>),
+    ConvF32(Convolution<Float>),
     PoolU8 {
         kernel: [usize; 2],
         scale: f32,
@@ -77,6 +67,28 @@ pub(super) enum Kernel {
     },
 }
 
+/// A convolution, or a pair of them, with the buffers between which it runs.
+pub(super) struct Convolution<A: Arithmetic> {
+    pub kernel: Convolve<A>,
+    pub input: usize,
+    pub residual: Option<usize>,
+    pub output: usize,
+}
+
+/// What a convolution runs.
+pub(super) enum Convolve<A: Arithmetic> {
+    One(Conv<A>),
+    /// With the buffer that lies between the two, and the frames that pass through it.
+    Pair(Pair<A>, usize, usize),
+}
+
+/// The buffers for one type of elements.
+pub(super) struct Memory<T> {
+    pub values: Vec<Buffer<T>>,
+    /// Between the convolutions of a pair: each thread has one of its own.
+    pub between: Vec<Buffer<T>>,
+}
+
 /// One step, and what it does over time: output frame `t` reads the input frames from `t * stride` to
 /// `t * stride + ahead`, and earlier ones.
 pub(super) struct Step {
@@ -96,8 +108,8 @@ pub(super) struct Plan {
     /// Those that this processor runs, as was checked.
     pub kernels: Kernels,
     pub steps: Vec<Step>,
-    pub bytes: Vec<Buffer<u8>>,
-    pub floats: Vec<Buffer<f32>>,
+    pub bytes: Memory<u8>,
+    pub floats: Memory<f32>,
     /// Channels and frames of what each mean keeps sums of.
     pub means: Vec<(usize, usize)>,
     /// Frames of each value in a window.
@@ -108,6 +120,8 @@ pub(super) struct Plan {
     pub logits: usize,
     pub classes: usize,
 }
+
+const MIXED: &str = "integers and floats are mixed";
 
 fn refuse<T>(layer: &Layer, why: impl std::fmt::Display) -> Result<T> {
     Err(Error::new(ErrorKind::Engine, format_args!("engine native: node '{}': {why}", layer.name)))
@@ -162,8 +176,8 @@ impl Plan {
             mode,
             kernels,
             steps: Vec::new(),
-            bytes: Vec::new(),
-            floats: Vec::new(),
+            bytes: Memory::default(),
+            floats: Memory::default(),
             means: Vec::new(),
             frames: network.values.iter().map(|value| value.shape[1]).collect(),
             clip: network.values[first.output].shape,
@@ -184,35 +198,37 @@ impl Plan {
         }
         let mut places: Vec<Option<Place>> = vec![None; network.values.len()];
         let mut free: Vec<Place> = Vec::new();
-        for (n, layer) in network.layers.iter().enumerate() {
-            let value = &network.values[layer.output];
+        let mut number = 0;
+        while let Some(first) = network.layers.get(number) {
+            let second = network.layers.get(number + 1);
+            let second = second.filter(|_| mode == Mode::Window && is_pair(network, number, &layouts));
+            let last = second.unwrap_or(first);
+            let name = second.map_or(first.name.clone(), |second| format!("{}, {}", first.name, second.name));
+            let value = &network.values[last.output];
             let slots = match mode {
                 Mode::Window => value.shape[1],
-                Mode::Stream => histories[layer.output],
+                Mode::Stream => histories[last.output],
             };
-            let place =
-                plan.place(layouts[layer.output], slots, value.quantized.map(|(_, zero)| zero as u8), &mut free);
-            places[layer.output] = Some(place);
-            let inputs: Vec<Place> = layer.inputs.iter().filter_map(|input| places[*input]).collect();
-            let stride = match &layer.work {
+            let place = plan.place(layouts[last.output], slots, value.quantized.map(|(_, zero)| zero as u8), &mut free);
+            places[last.output] = Some(place);
+            let read: Vec<usize> = first.inputs.iter().take(1).chain(last.inputs.iter().skip(1)).copied().collect();
+            let inputs: Vec<Place> = read.iter().filter_map(|input| places[*input]).collect();
+            let kernel = plan.kernel(network, (first, second), (&layouts, kernels), &inputs, place)?;
+            let stride = match &last.work {
                 Work::Conv(conv) => conv.extents.stride[0],
                 _ => 1,
             };
-            let kernel = plan.kernel(network, layer, (&layouts, kernels), &inputs, place)?;
-            let input = layer.inputs.first().copied().unwrap_or(layer.output);
-            let macs = layer.macs / value.shape[1].max(1) as u64;
-            plan.steps.push(Step { name: layer.name.clone(), kernel, input, output: layer.output, stride, macs });
+            let input = read.first().copied().unwrap_or(last.output);
+            let macs = (first.macs + second.map_or(0, |second| second.macs)) / value.shape[1].max(1) as u64;
+            plan.steps.push(Step { name, kernel, input, output: last.output, stride, macs });
+            number += 1 + usize::from(second.is_some());
             // In a window a value is dead after its last reader, and its memory goes to the next of the same layout, whose
             // border is the same.
             if mode == Mode::Window {
-                free.extend(
-                    layer.inputs.iter().filter(|input| last_read[**input] == n).filter_map(|input| places[*input]),
-                );
+                free.extend(read.iter().filter(|input| last_read[**input] < number).filter_map(|input| places[*input]));
             }
         }
-        let bytes = plan.bytes.iter().map(|buffer| buffer.layout.len() * (buffer.slots + 1));
-        let floats = plan.floats.iter().map(|buffer| buffer.layout.len() * (buffer.slots + 1));
-        let elements: usize = bytes.chain(floats).sum();
+        let elements = plan.bytes.elements() + plan.floats.elements();
         if elements > MAX_ELEMENTS {
             return refuse(last, format_args!("the values of all layers together, {elements} elements, are too large"));
         }
@@ -226,8 +242,8 @@ impl Plan {
     /// Memory for a value: a free buffer of the same layout, else a new one.
     fn place(&mut self, layout: Layout, slots: usize, zero: Option<u8>, free: &mut Vec<Place>) -> Place {
         let same = |place: &Place| match (*place, zero) {
-            (Place::U8(n), Some(padding)) => self.bytes[n] == Buffer { layout, slots, padding },
-            (Place::F32(n), None) => self.floats[n] == Buffer { layout, slots, padding: 0.0 },
+            (Place::U8(n), Some(padding)) => self.bytes.values[n] == Buffer { layout, slots, padding },
+            (Place::F32(n), None) => self.floats.values[n] == Buffer { layout, slots, padding: 0.0 },
             _ => false,
         };
         if let Some(found) = free.iter().position(same) {
@@ -235,20 +251,21 @@ impl Plan {
         }
         match zero {
             Some(padding) => {
-                self.bytes.push(Buffer { layout, slots, padding });
-                Place::U8(self.bytes.len() - 1)
+                self.bytes.values.push(Buffer { layout, slots, padding });
+                Place::U8(self.bytes.values.len() - 1)
             }
             None => {
-                self.floats.push(Buffer { layout, slots, padding: 0.0 });
-                Place::F32(self.floats.len() - 1)
+                self.floats.values.push(Buffer { layout, slots, padding: 0.0 });
+                Place::F32(self.floats.values.len() - 1)
             }
         }
     }
 
+    /// What runs a layer, or two that are a pair of convolutions.
     fn kernel(
         &mut self,
         network: &Network,
-        layer: &Layer,
+        (layer, second): (&Layer, Option<&Layer>),
         (layouts, kernels): (&[Layout], Kernels),
         inputs: &[Place],
         output: Place,
@@ -262,32 +279,18 @@ impl Plan {
                 Kernel::LoadU8 { scale, zero, output }
             }
             (Work::Load, [], Place::F32(output)) => Kernel::LoadF32 { output },
-            (Work::Conv(conv), [input, rest @ ..], output) => {
-                let (input_layout, output_layout) = (layouts[layer.inputs[0]], layouts[layer.output]);
-                let geometry = Geometry { extents: conv.extents, input: input_layout, output: output_layout };
-                let residual = rest.first().copied();
-                match (&conv.arithmetic, *input, residual, output) {
-                    (
-                        ConvArithmetic::Int8 { weights, begin, scale, span, residual: add },
-                        Place::U8(input),
-                        None | Some(Place::U8(_)),
-                        Place::U8(output),
-                    ) => {
-                        let finish = Rescale { scale: Aligned::from(&scale[..]), span: *span, residual: *add };
-                        let conv = named(layer, Conv::new(kernels, geometry, weights, begin, finish))?;
-                        Kernel::ConvU8 { conv, input, residual: residual.map(Place::index), output }
-                    }
-                    (
-                        ConvArithmetic::Float { weights, bias, span },
-                        Place::F32(input),
-                        None | Some(Place::F32(_)),
-                        Place::F32(output),
-                    ) => {
-                        let conv = named(layer, Conv::new(kernels, geometry, weights, bias, *span))?;
-                        Kernel::ConvF32 { conv, input, residual: residual.map(Place::index), output }
-                    }
-                    _ => return refuse(layer, "integers and floats are mixed"),
-                }
+            (Work::Conv(_), [Place::U8(input), rest @ ..], Place::U8(output)) if rest.iter().all(Place::is_u8) => {
+                let (input, residual) = (*input, rest.first().map(Place::index));
+                let padding = to.quantized.map_or(0, |(_, zero)| zero as u8);
+                let convs = (int8(layer, layouts, kernels)?, second.map(|layer| int8(layer, layouts, kernels)).transpose()?);
+                let kernel = self.bytes.convolve(convs, to.shape[1], padding);
+                Kernel::ConvU8(Convolution { kernel, input, residual, output })
+            }
+            (Work::Conv(_), [Place::F32(input), rest @ ..], Place::F32(output)) if !rest.iter().any(Place::is_u8) => {
+                let (input, residual) = (*input, rest.first().map(Place::index));
+                let convs = (float(layer, layouts, kernels)?, second.map(|layer| float(layer, layouts, kernels)).transpose()?);
+                let kernel = self.floats.convolve(convs, to.shape[1], 0.0);
+                Kernel::ConvF32(Convolution { kernel, input, residual, output })
             }
             (&Work::AveragePool { kernel, scale, span: Some(span) }, &[Place::U8(input)], Place::U8(output)) => {
                 Kernel::PoolU8 { kernel, scale, span, zero, input, output }
@@ -308,16 +311,94 @@ impl Plan {
                 let (weights, begin, scale) = (weights.clone(), begin.clone(), scale.clone());
                 Kernel::Logits { weights, begin, scale, input, output }
             }
-            _ => return refuse(layer, "integers and floats are mixed"),
+            _ => return refuse(layer, MIXED),
         })
     }
 }
 
 impl Place {
-    fn index(self) -> usize {
+    fn index(&self) -> usize {
         match self {
-            Self::U8(n) | Self::F32(n) => n,
+            Self::U8(n) | Self::F32(n) => *n,
         }
+    }
+
+    fn is_u8(&self) -> bool {
+        matches!(self, Self::U8(_))
+    }
+}
+
+impl<T> Default for Memory<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), between: Vec::new() }
+    }
+}
+
+impl<T: PartialEq> Memory<T> {
+    fn elements(&self) -> usize {
+        self.values.iter().chain(&self.between).map(|buffer| buffer.layout.len() * (buffer.slots + 1)).sum()
+    }
+
+    /// What runs one convolution or a pair, with `frames` and `padding` of the first one's result.
+    fn convolve<A: Arithmetic<Element = T>>(
+        &mut self,
+        convs: (Conv<A>, Option<Conv<A>>),
+        frames: usize,
+        padding: T,
+    ) -> Convolve<A> {
+        let (first, Some(second)) = convs else { return Convolve::One(convs.0) };
+        let pair = Pair::new(first, second);
+        let (layout, slots) = pair.between();
+        let buffer = Buffer { layout, slots, padding };
+        let known = self.between.iter().position(|other| *other == buffer);
+        let between = known.unwrap_or_else(|| {
+            self.between.push(buffer);
+            self.between.len() - 1
+        });
+        Convolve::Pair(pair, between, frames)
+    }
+}
+
+/// Whether layer `number` and the next are convolutions that run as a pair, none else wanting what lies between.
+fn is_pair(network: &Network, number: usize, layouts: &[Layout]) -> bool {
+    let [first, second, ..] = &network.layers[number..] else { return false };
+    let reads = network.layers.iter().flat_map(|layer| &layer.inputs).filter(|input| **input == first.output);
+    let (Work::Conv(one), Work::Conv(other)) = (&first.work, &second.work) else { return false };
+    let bytes = match (&one.arithmetic, &other.arithmetic) {
+        (ConvArithmetic::Int8 { weights, .. }, ConvArithmetic::Int8 { weights: more, .. }) => {
+            weights.len() + more.len()
+        }
+        (ConvArithmetic::Float { weights, .. }, ConvArithmetic::Float { weights: more, .. }) => {
+            size_of::<f32>() * (weights.len() + more.len())
+        }
+        _ => return false,
+    };
+    let chained = first.inputs.len() == 1 && second.inputs.first() == Some(&first.output) && reads.count() == 1;
+    chained && Pair::<Int8>::suits(&geometry(second, other, layouts), bytes)
+}
+
+fn geometry(layer: &Layer, conv: &ConvLayer, layouts: &[Layout]) -> Geometry {
+    Geometry { extents: conv.extents, input: layouts[layer.inputs[0]], output: layouts[layer.output] }
+}
+
+fn int8(layer: &Layer, layouts: &[Layout], kernels: Kernels) -> Result<Conv<Int8>> {
+    match &layer.work {
+        Work::Conv(
+            conv @ ConvLayer { arithmetic: ConvArithmetic::Int8 { weights, begin, scale, span, residual }, .. },
+        ) => {
+            let finish = Rescale { scale: Aligned::from(&scale[..]), span: *span, residual: *residual };
+            named(layer, Conv::new(kernels, geometry(layer, conv, layouts), weights, begin, finish))
+        }
+        _ => refuse(layer, MIXED),
+    }
+}
+
+fn float(layer: &Layer, layouts: &[Layout], kernels: Kernels) -> Result<Conv<Float>> {
+    match &layer.work {
+        Work::Conv(conv @ ConvLayer { arithmetic: ConvArithmetic::Float { weights, bias, span }, .. }) => {
+            named(layer, Conv::new(kernels, geometry(layer, conv, layouts), weights, bias, *span))
+        }
+        _ => refuse(layer, MIXED),
     }
 }
 

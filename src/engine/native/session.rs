@@ -1,12 +1,15 @@
 //! Running a plan: on a window, all layers one after another; on a stream, each new frame through all of them.
 
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::aligned::Plain;
 use super::frames::Frames;
+use super::kernels::Arithmetic;
 use super::ops::{self, Sums};
-use super::plan::{Kernel, Place, Plan, Step};
+use super::plan::{Buffer, Convolution, Convolve, Kernel, Memory, Place, Plan, Step};
 use super::pool::Pool;
 use crate::engine::LayerTime;
 use crate::model::manifest::Mode;
@@ -15,18 +18,52 @@ use crate::model::manifest::Mode;
 pub(super) struct State {
     pub plan: Arc<Plan>,
     pool: Arc<Pool>,
-    bytes: Vec<Frames<u8>>,
-    floats: Vec<Frames<f32>>,
+    bytes: Values<u8>,
+    floats: Values<f32>,
     sums: Vec<Sums>,
     /// Frames that there have been of each value.
     counts: Vec<usize>,
 }
 
+/// The frames of all values of a type.
+struct Values<T> {
+    values: Vec<Frames<T>>,
+    /// Between the convolutions of a pair, for each thread.
+    between: Vec<Vec<Frames<T>>>,
+}
+
+impl<T: Plain> Values<T> {
+    fn new(memory: &Memory<T>, threads: usize) -> Self {
+        let frames = |buffer: &Buffer<T>| Frames::new(buffer.layout, buffer.slots, buffer.padding);
+        Self {
+            values: memory.values.iter().map(frames).collect(),
+            between: memory.between.iter().map(|buffer| vec![frames(buffer); threads]).collect(),
+        }
+    }
+
+    /// Computes the frames `wanted` of a convolution's result from its input, of which there are `count`.
+    fn convolve<A>(&mut self, pool: &Pool, conv: &Convolution<A>, count: usize, wanted: Range<usize>)
+    where
+        A: Arithmetic<Element = T>,
+    {
+        let mut output = mem::take(&mut self.values[conv.output]);
+        let (input, residual) = (&self.values[conv.input], conv.residual.map(|residual| &self.values[residual]));
+        match &conv.kernel {
+            Convolve::One(one) => one.run(pool, (input, count), residual, &mut output, wanted),
+            Convolve::Pair(pair, between, frames) => {
+                let between = (&mut self.between[*between][..], *frames);
+                pair.run(pool, (input, count), between, residual, (&mut output, wanted.end));
+            }
+        }
+        self.values[conv.output] = output;
+    }
+}
+
 impl State {
     pub fn new(plan: Arc<Plan>, pool: Arc<Pool>) -> Self {
         Self {
-            bytes: plan.bytes.iter().map(|buffer| Frames::new(buffer.layout, buffer.slots, buffer.padding)).collect(),
-            floats: plan.floats.iter().map(|buffer| Frames::new(buffer.layout, buffer.slots, buffer.padding)).collect(),
+            bytes: Values::new(&plan.bytes, pool.threads()),
+            floats: Values::new(&plan.floats, pool.threads()),
             sums: plan.means.iter().map(|&(channels, positions)| Sums::new(channels, positions)).collect(),
             counts: vec![0; plan.frames.len()],
             plan,
@@ -90,7 +127,7 @@ impl State {
         }
         if emitted {
             let last = plan.steps.last().map_or(0, |step| self.counts[step.output] - 1);
-            let values = self.floats[plan.logits].rows(last).flatten();
+            let values = self.floats.values[plan.logits].rows(last).flatten();
             logits.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
         }
         emitted
@@ -115,69 +152,59 @@ impl State {
         let (kernels, sums) = (self.plan.kernels, &mut self.sums[state]);
         while sums.seen() < frames {
             match input {
-                Place::U8(input) => sums.add(|t, sums| ops::sum_u8(kernels, &self.bytes[input], t, sums)),
-                Place::F32(input) => sums.add(|t, sums| ops::sum_f32(kernels, &self.floats[input], t, sums)),
+                Place::U8(input) => sums.add(|t, sums| ops::sum_u8(kernels, &self.bytes.values[input], t, sums)),
+                Place::F32(input) => sums.add(|t, sums| ops::sum_f32(kernels, &self.floats.values[input], t, sums)),
             }
         }
     }
 
     /// Computes the frames `wanted` of the step's result.
-    fn step(&mut self, step: &Step, planes: &[f32], wanted: std::ops::Range<usize>) {
+    fn step(&mut self, step: &Step, planes: &[f32], wanted: Range<usize>) {
         let (given, kernels) = (wanted.len(), self.plan.kernels);
         match &step.kernel {
             &Kernel::LoadU8 { scale, zero, output } => {
                 for (n, t) in wanted.enumerate() {
-                    ops::load_u8(kernels, planes, (n, given), t, &mut self.bytes[output], (scale, zero));
+                    ops::load_u8(kernels, planes, (n, given), t, &mut self.bytes.values[output], (scale, zero));
                 }
             }
             &Kernel::LoadF32 { output } => {
                 for (n, t) in wanted.enumerate() {
-                    ops::load_f32(kernels, planes, (n, given), t, &mut self.floats[output]);
+                    ops::load_f32(kernels, planes, (n, given), t, &mut self.floats.values[output]);
                 }
             }
-            Kernel::ConvU8 { conv, input, residual, output } => {
-                let mut to = mem::take(&mut self.bytes[*output]);
-                let residual = residual.map(|residual| &self.bytes[residual]);
-                conv.run(&self.pool, (&self.bytes[*input], self.counts[step.input]), residual, &mut to, wanted);
-                self.bytes[*output] = to;
-            }
-            Kernel::ConvF32 { conv, input, residual, output } => {
-                let mut to = mem::take(&mut self.floats[*output]);
-                let residual = residual.map(|residual| &self.floats[residual]);
-                conv.run(&self.pool, (&self.floats[*input], self.counts[step.input]), residual, &mut to, wanted);
-                self.floats[*output] = to;
-            }
+            Kernel::ConvU8(conv) => self.bytes.convolve(&self.pool, conv, self.counts[step.input], wanted),
+            Kernel::ConvF32(conv) => self.floats.convolve(&self.pool, conv, self.counts[step.input], wanted),
             &Kernel::PoolU8 { kernel, scale, span, zero, input, output } => {
-                let mut to = mem::take(&mut self.bytes[output]);
-                let from = &self.bytes[input];
+                let mut to = mem::take(&mut self.bytes.values[output]);
+                let from = &self.bytes.values[input];
                 wanted.for_each(|t| ops::pool_u8(kernels, from, &mut to, t, kernel, (scale, span, zero)));
-                self.bytes[output] = to;
+                self.bytes.values[output] = to;
             }
             &Kernel::PoolF32 { kernel, scale, input, output } => {
-                let mut to = mem::take(&mut self.floats[output]);
-                let from = &self.floats[input];
+                let mut to = mem::take(&mut self.floats.values[output]);
+                let from = &self.floats.values[input];
                 wanted.for_each(|t| ops::pool_f32(kernels, from, &mut to, t, kernel, scale));
-                self.floats[output] = to;
+                self.floats.values[output] = to;
             }
             &Kernel::Mean { state, scale, span, zero, output, input, positions } => {
                 let layout = match input {
-                    Place::U8(input) => self.bytes[input].layout,
-                    Place::F32(input) => self.floats[input].layout,
+                    Place::U8(input) => self.bytes.values[input].layout,
+                    Place::F32(input) => self.floats.values[input].layout,
                 };
                 let count = layout.height * layout.width * positions;
                 let total = self.sums[state].total();
                 let t = wanted.end - 1;
                 match (output, span) {
                     (Place::U8(output), Some(span)) => {
-                        ops::mean_u8(total, count, &mut self.bytes[output], t, (scale, span, zero));
+                        ops::mean_u8(total, count, &mut self.bytes.values[output], t, (scale, span, zero));
                     }
                     (Place::U8(_), None) => {}
-                    (Place::F32(output), _) => ops::mean_f32(total, count, &mut self.floats[output], t, (scale, zero)),
+                    (Place::F32(output), _) => ops::mean_f32(total, count, &mut self.floats.values[output], t, (scale, zero)),
                 }
             }
             Kernel::Logits { weights, begin, scale, input, output } => {
                 for t in wanted {
-                    ops::logits(&self.bytes[*input], &mut self.floats[*output], t, (weights, begin, scale));
+                    ops::logits(&self.bytes.values[*input], &mut self.floats.values[*output], t, (weights, begin, scale));
                 }
             }
         }

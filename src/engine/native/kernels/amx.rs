@@ -8,11 +8,12 @@
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::OnceLock;
 
-use super::lanes::{Int8, Lanes};
-use super::tile::{Kernel, Task};
-use super::x86::Avx512;
+use super::lanes::Int8;
+use super::tile::{self, Kernel, Task};
+use super::x86::{Avx512, Ending, FOUR, Unfinished};
 
 /// Rows of a tile: positions of an input and a sum, groups of weights.
 const ROWS: usize = 16;
@@ -122,6 +123,56 @@ impl Strips {
     }
 }
 
+/// Strips whose sums are to be finished.
+struct Finishing<'a, const Q: usize> {
+    task: &'a Task<'a, Int8>,
+    strips: &'a Strips,
+    ending: &'a Option<Ending<Q>>,
+    /// The row at which this is.
+    now: Unfinished<Q>,
+    /// Rows to come: the next strip and the last, the next row, and the sums of the strip.
+    next: Range<usize>,
+    row: usize,
+    left: *const i32,
+    /// How many times four vectors are finished after each step.
+    at_a_time: usize,
+}
+
+impl<const Q: usize> Finishing<'_, Q> {
+    /// Finishes the next `pieces` times four vectors, if there are so many.
+    ///
+    /// # Safety
+    /// As for [`rows`].
+    #[inline(always)]
+    unsafe fn finish(&mut self, pieces: usize) {
+        let Some(ending) = self.ending else { return };
+        for _ in 0..pieces {
+            if self.now.vectors == 0 && !self.next_row() {
+                return;
+            }
+            // SAFETY: the caller's.
+            unsafe { self.now.finish(ending) };
+        }
+    }
+
+    /// Goes to the next row, if there is one.
+    #[inline(always)]
+    fn next_row(&mut self) -> bool {
+        if self.next.is_empty() {
+            return false;
+        }
+        let (y, x) = self.strips.at(self.next.start, self.task);
+        let left = self.left.wrapping_add(self.row * self.strips.pitch * Q * LANES);
+        self.now = Unfinished::new(left, self.strips.width, self.task, (y + self.row, x));
+        self.row += 1;
+        if self.row == self.strips.rows {
+            (self.row, self.next.start) = (0, self.next.start + 1);
+            self.left = self.left.wrapping_add(ROWS * Q * LANES);
+        }
+        true
+    }
+}
+
 /// Computes `task`, `Q` vectors of channels at a time.
 ///
 /// # Safety
@@ -140,31 +191,44 @@ unsafe fn rows<const Q: usize>(task: &Task<'_, Int8>) {
     // SAFETY: the caller's; the configuration is that of the tiles used below.
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &config, options(readonly, nostack, preserves_flags));
-        // Sums are finished after the products of the next block were begun: both go on at the same time.
+        // The sums of a block are finished bit by bit between the products of the next one, so that the processor has both to
+        // do at any time: a block's products are too many for it to look past.
         let mut left = [const { Left(MaybeUninit::uninit()) }; 2];
         let most = SUMS / Q;
-        let strips_of = |block: usize| block * most..((block + 1) * most).min(strips.count);
-        let blocks = strips.count.div_ceil(most);
-        for block in 0..=blocks {
-            if block < blocks {
-                let (begun, to) = (strips_of(block), left[block % 2].0.as_mut_ptr().cast::<i32>());
-                match begun.len() {
-                    1 => products::<1, Q>(task, &strips, begun.start, to),
-                    2 => products::<2, Q>(task, &strips, begun.start, to),
-                    3 => products::<3, Q>(task, &strips, begun.start, to),
-                    _ => products::<4, Q>(task, &strips, begun.start, to),
-                }
+        let ending = Ending::<Q>::new(task).filter(|_| strips.width * Q >= FOUR);
+        let pieces = most * strips.rows * (strips.width * Q).div_ceil(FOUR);
+        let mut before = Finishing {
+            task,
+            strips: &strips,
+            ending: &ending,
+            now: Unfinished::new(std::ptr::null(), 0, task, (0, 0)),
+            next: 0..0,
+            row: 0,
+            left: std::ptr::null(),
+            at_a_time: pieces.div_ceil(task.taps.len() * chunks(task.groups).0),
+        };
+        for n in 0..strips.count.div_ceil(most) {
+            let block = n * most..((n + 1) * most).min(strips.count);
+            let to = left[n % 2].0.as_mut_ptr().cast::<i32>();
+            match block.len() {
+                1 => products::<1, Q>(task, &strips, block.start, to, &mut before),
+                2 => products::<2, Q>(task, &strips, block.start, to, &mut before),
+                3 => products::<3, Q>(task, &strips, block.start, to, &mut before),
+                _ => products::<4, Q>(task, &strips, block.start, to, &mut before),
             }
-            let Some(before) = block.checked_sub(1) else { continue };
-            let from = left[before % 2].0.as_ptr().cast::<i32>();
-            for (strip, n) in strips_of(before).enumerate() {
+            if ending.is_some() {
+                (before.next, before.left) = (block, to);
+                continue;
+            }
+            for (strip, n) in block.enumerate() {
                 let (y, x) = strips.at(n, task);
                 for row in 0..strips.rows {
-                    let from = from.add((strip * ROWS + row * strips.pitch) * Q * LANES);
-                    Avx512::finish_tile::<Q>(from, strips.width, task, y + row, x);
+                    let from = to.add((strip * ROWS + row * strips.pitch) * Q * LANES);
+                    tile::finish::<Int8, Avx512, Q>(from, strips.width, task, (y + row, x));
                 }
             }
         }
+        before.finish(pieces);
         // Tiles in use make switching threads dearer.
         asm!("tilerelease", options(nomem, nostack, preserves_flags));
     }
@@ -193,9 +257,16 @@ macro_rules! dot {
     };
 }
 
-/// Computes the sums of `M` strips from number `n` on; those of strip `m` and vector `q` are tile `m * Q + q`.
+/// Computes the sums of `M` strips from number `n` on; those of strip `m` and vector `q` are tile `m * Q + q`. After each
+/// step some of the sums `before` are finished.
 #[inline(always)]
-unsafe fn products<const M: usize, const Q: usize>(task: &Task<'_, Int8>, strips: &Strips, n: usize, to: *mut i32) {
+unsafe fn products<const M: usize, const Q: usize>(
+    task: &Task<'_, Int8>,
+    strips: &Strips,
+    n: usize,
+    to: *mut i32,
+    before: &mut Finishing<'_, Q>,
+) {
     // SAFETY: the caller's.
     unsafe {
         for sum in 0..M * Q {
@@ -242,6 +313,7 @@ unsafe fn products<const M: usize, const Q: usize>(task: &Task<'_, Int8>, strips
                         _ => dot!("tmm3", "tmm5", "tmm6"),
                     }
                 }
+                before.finish(before.at_a_time);
                 weights = weights.add(groups * row);
                 from = from.add(4 * groups);
             }

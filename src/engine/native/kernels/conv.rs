@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::super::aligned::Aligned;
-use super::super::frames::{Frames, Layout, SLACK};
+use super::super::aligned::{Aligned, Plain};
+use super::super::frames::{Frames, Layout, Ring, SLACK};
 use super::super::pool::Pool;
 use super::Kernels;
 use super::lanes::Arithmetic;
@@ -76,11 +76,6 @@ pub struct Conv<A: Arithmetic> {
     begin: Aligned<A::Sum>,
     finish: A::Finish,
 }
-
-/// Pointers into frames that threads share; each writes rows and channels of its own.
-struct Shared<T>(T);
-// SAFETY: see `Conv::run`.
-unsafe impl<T> Sync for Shared<T> {}
 
 impl<A: Arithmetic> Conv<A> {
     /// Packs `weights`, `[channels, C, kT, kH, kW]`, for `kernels`. `begin` is what the sums begin with, the bias without
@@ -170,11 +165,21 @@ impl<A: Arithmetic> Conv<A> {
         Ok(Self { geometry, taps, groups, tiles, weights: packed, begin: padded, finish })
     }
 
-    /// The last element that an output frame reads, counted from a frame's first.
-    fn reach(&self) -> usize {
+    /// The geometry.
+    pub(super) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Bytes of packed weights.
+    pub(super) fn weight_bytes(&self) -> usize {
+        size_of_val(&self.weights[..])
+    }
+
+    /// The last element that `rows` rows of an output frame read, counted from their frame's first.
+    fn reach(&self, rows: usize) -> usize {
         let Geometry { extents: Extents { stride, .. }, input, output } = &self.geometry;
         let far = self.taps.iter().map(|(_, offset)| offset).max().copied().unwrap_or(0);
-        let last = (output.height - 1) * stride[1] * input.row() + (output.width - 1) * stride[2] * input.channels;
+        let last = (rows - 1) * stride[1] * input.row() + (output.width - 1) * stride[2] * input.channels;
         far + last + self.groups * A::GROUP
     }
 
@@ -191,64 +196,142 @@ impl<A: Arithmetic> Conv<A> {
         output: &mut Frames<A::Element>,
         wanted: Range<usize>,
     ) {
-        let Geometry { extents, input: from_layout, output: to_layout } = &self.geometry;
-        assert!(input.layout == *from_layout && output.layout == *to_layout, "layouts are those of the plan");
-        let other = residual.map(|other| other.layout);
-        let same = |a: Layout| (a.height, a.width, a.channels);
-        assert!(other.is_none_or(|other| same(other) == same(output.layout)), "a residual has the output's shape");
-        assert!(input.last() + self.reach() <= input.data().len(), "a kernel stays inside of its input");
-        let steps = |layout: &Layout| Steps { row: layout.row(), column: layout.channels };
-        let step =
-            Steps { row: extents.stride[1] * from_layout.row(), column: extents.stride[2] * from_layout.channels };
-        let (from, from_ring) = (Shared(input.data().as_ptr()), input.ring());
-        let (to_ring, to_origin) = (output.ring(), output.layout.origin());
-        let (to, to_steps) = (Shared(output.data_mut().as_mut_ptr()), steps(to_layout));
-        let added = residual.map(|other| (Shared(other.data().as_ptr()), other.ring(), other.layout));
-        let (height, width) = (to_layout.height, to_layout.width);
+        let height = self.geometry.output.height;
+        self.check_input(input, self.geometry.input, height);
+        self.check_output(residual, output);
+        let bound = Bound {
+            conv: self,
+            input: View::of(input),
+            count,
+            residual: residual.map(View::of),
+            output: View::of_mut(output),
+        };
         let blocks = if pool.threads() == 1 { 1 } else { height.div_ceil(ROWS) };
         let rows = height.div_ceil(blocks);
         // What is used most often stays in the cache: all weights if they fit while a frame is computed, else those of a tile
         // of channels while it is computed for all frames.
         let (tiles, places) = (self.tiles.len(), wanted.len() * blocks);
-        let by_place = size_of_val(&self.weights[..]) <= WEIGHTS_IN_CACHE;
+        let by_place = self.weight_bytes() <= WEIGHTS_IN_CACHE;
         pool.run(tiles * places, &|item| {
-            let (from, to) = (&from, &to);
             let (tile, place) = if by_place { (item % tiles, item / tiles) } else { (item / places, item % places) };
-            let (tile, t, block) = (&self.tiles[tile], wanted.start + place / blocks, place % blocks);
-            let first = (t * extents.stride[0]) as isize - extents.pad[0].0 as isize;
-            let mut taps = [from.0; MAX_TAPS];
-            for (tap, (n, offset)) in taps.iter_mut().zip(&self.taps) {
-                let frame = from_ring.at(first + (n * extents.dilation[0]) as isize, count);
-                *tap = from.0.wrapping_add(frame + offset);
-            }
-            let place = to_ring.at(t as isize, t + 1) + to_origin + tile.channel;
-            let (residual, other) = match &added {
-                Some((other, ring, layout)) => {
-                    let place = ring.at(t as isize, t + 1) + layout.origin() + tile.channel;
-                    (other.0.wrapping_add(place), steps(layout))
-                }
-                None => (std::ptr::null(), Steps::default()),
-            };
-            let task = Task {
-                taps: &taps[..self.taps.len()],
-                groups: self.groups,
-                weights: self.weights[tile.weights..].as_ptr(),
-                begin: self.begin[tile.channel..].as_ptr(),
-                finish: &self.finish,
-                channel: tile.channel,
-                valid: tile.valid,
-                rows: (block * rows).min(height)..((block + 1) * rows).min(height),
-                width,
-                input: step,
-                to: to.0.wrapping_add(place),
-                output: to_steps,
-                residual,
-                other,
-            };
-            // SAFETY: the kernel is one of a set that this processor runs (`new`). It reads what `reach` covers of the
-            // input, weights packed for it and a residual of the output's shape; it writes rows and channels of the
-            // output that belong to this item alone, and the output is borrowed exclusively.
-            unsafe { (tile.kernel)(&task) };
+            let (t, block) = (wanted.start + place / blocks, place % blocks);
+            // SAFETY: the frames are laid out as they should be; rows and channels of the output belong to this item alone.
+            unsafe { bound.tile(&self.tiles[tile], t, (block * rows).min(height)..((block + 1) * rows).min(height)) };
         });
+    }
+
+    /// Panics if `input` is not laid out as said, or `rows` rows of the output would be computed from more than it.
+    pub(super) fn check_input(&self, input: &Frames<A::Element>, layout: Layout, rows: usize) {
+        assert!(input.layout == layout, "an input's layout is that of the plan");
+        assert!(input.last() + self.reach(rows) <= input.data().len(), "a kernel stays inside of its input");
+    }
+
+    /// Panics if what is written, and what is added to it, are not laid out as the geometry says.
+    pub(super) fn check_output(&self, residual: Option<&Frames<A::Element>>, output: &Frames<A::Element>) {
+        let to = self.geometry.output;
+        assert!(output.layout == to, "an output's layout is that of the plan");
+        let same = |a: Layout| (a.height, a.width, a.channels) == (to.height, to.width, to.channels);
+        assert!(residual.is_none_or(|other| same(other.layout)), "a residual has the output's shape");
+    }
+}
+
+/// The frames of a value as kernels see them, which know no owners.
+#[derive(Clone, Copy)]
+pub(super) struct View<T> {
+    data: *mut T,
+    ring: Ring,
+    origin: usize,
+    steps: Steps,
+}
+
+impl<T: Plain> View<T> {
+    /// Frames to read.
+    pub fn of(frames: &Frames<T>) -> Self {
+        Self::new(frames.data().as_ptr().cast_mut(), frames)
+    }
+
+    /// Frames to read and write.
+    pub fn of_mut(frames: &mut Frames<T>) -> Self {
+        Self::new(frames.data_mut().as_mut_ptr(), frames)
+    }
+
+    fn new(data: *mut T, frames: &Frames<T>) -> Self {
+        let layout = frames.layout;
+        let steps = Steps { row: layout.row(), column: layout.channels };
+        Self { data, ring: frames.ring(), origin: layout.origin(), steps }
+    }
+
+    /// The same memory, taken for frames of which it holds the rows from number `row` on.
+    pub fn from_row(self, row: usize) -> Self {
+        Self { data: self.data.wrapping_sub(row * self.steps.row), ..self }
+    }
+
+    /// The first element of channel `channel` in frame `t`, which there is.
+    fn place(&self, t: usize, channel: usize) -> *mut T {
+        self.data.wrapping_add(self.ring.at(t as isize, t + 1) + self.origin + channel)
+    }
+}
+
+/// A convolution and the frames that it reads and writes.
+pub(super) struct Bound<'a, A: Arithmetic> {
+    pub conv: &'a Conv<A>,
+    pub input: View<A::Element>,
+    /// Frames that there are of the input; all others are padding.
+    pub count: usize,
+    pub residual: Option<View<A::Element>>,
+    pub output: View<A::Element>,
+}
+// SAFETY: whoever computes says which rows and channels are its own.
+unsafe impl<A: Arithmetic> Sync for Bound<'_, A> {}
+
+impl<A: Arithmetic> Bound<'_, A> {
+    /// Computes `rows` of frame `t`, all channels.
+    ///
+    /// # Safety
+    /// As for [`Self::tile`].
+    pub unsafe fn frame(&self, t: usize, rows: &Range<usize>) {
+        for tile in &self.conv.tiles {
+            // SAFETY: the caller's.
+            unsafe { self.tile(tile, t, rows.clone()) };
+        }
+    }
+
+    /// Computes `rows` of frame `t`, the channels of `tile`.
+    ///
+    /// # Safety
+    /// The views are laid out as the convolution's geometry says, so far as `rows` reaches; nothing else reads or writes these
+    /// rows and channels of the output meanwhile, or writes what they are computed from.
+    unsafe fn tile(&self, tile: &Tile<A>, t: usize, rows: Range<usize>) {
+        let conv = self.conv;
+        let Extents { stride, dilation, pad, .. } = conv.geometry.extents;
+        let first = (t * stride[0]) as isize - pad[0].0 as isize;
+        let mut taps = [self.input.data.cast_const(); MAX_TAPS];
+        for (tap, (n, offset)) in taps.iter_mut().zip(&conv.taps) {
+            *tap = tap.wrapping_add(self.input.ring.at(first + (n * dilation[0]) as isize, self.count) + offset);
+        }
+        let (residual, other) = match &self.residual {
+            Some(other) => (other.place(t, tile.channel).cast_const(), other.steps),
+            None => (std::ptr::null(), Steps::default()),
+        };
+        let Steps { row, column } = self.input.steps;
+        let task = Task {
+            taps: &taps[..conv.taps.len()],
+            groups: conv.groups,
+            weights: conv.weights[tile.weights..].as_ptr(),
+            begin: conv.begin[tile.channel..].as_ptr(),
+            finish: &conv.finish,
+            channel: tile.channel,
+            valid: tile.valid,
+            rows,
+            width: conv.geometry.output.width,
+            input: Steps { row: stride[1] * row, column: stride[2] * column },
+            to: self.output.place(t, tile.channel),
+            output: self.output.steps,
+            residual,
+            other,
+        };
+        // SAFETY: the kernel is one of a set that this processor runs (`Conv::new`). It reads what `reach` covers of the input,
+        // weights packed for it and a residual of the output's shape; the rest is the caller's.
+        unsafe { (tile.kernel)(&task) };
     }
 }

@@ -163,6 +163,6 @@ pub(super) unsafe trait Lanes<A: Arithmetic> {
         Self: Sized,
     {
         // SAFETY: the caller's.
-        unsafe { tile::finish::<A, Self, Q>(left, positions, task, (y, x), 0) }
+        unsafe { tile::finish::<A, Self, Q>(left, positions, task, (y, x)) }
     }
 }

@@ -10,6 +10,7 @@
 mod amx;
 mod conv;
 mod lanes;
+mod pair;
 mod plain;
 #[cfg(test)]
 mod reference;
@@ -24,7 +25,8 @@ use std::fmt;
 use crate::{Error, ErrorKind, Result};
 
 pub use conv::{Conv, Extents, Geometry};
-pub use lanes::{Float, Int8, Rescale, Residual, Span};
+pub use lanes::{Arithmetic, Float, Int8, Rescale, Residual, Span};
+pub use pair::Pair;
 
 /// A set of kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -158,6 +158,69 @@ fn integers_are_those_of_the_definition() {
     });
 }
 
+/// A random convolution of `geometry` and one over time behind it, at once and one after the other, with every kernel.
+#[test]
+fn pairs_are_two_convolutions() {
+    seeds("pair", 60, |random| {
+        let first = geometry(random);
+        let between = Layout { border: Border::default(), ..first.output };
+        let first = Geometry { output: between, ..first };
+        let size = random.usize(1..=3);
+        let extents = Extents {
+            kernel: [size, 1, 1],
+            stride: [random.usize(1..=3), 1, 1],
+            dilation: [random.usize(1..=2), 1, 1],
+            pad: [(random.usize(..=size), random.usize(..=size)), (0, 0), (0, 0)],
+        };
+        let output = Layout { channels: random.usize(1..=40), ..between };
+        let second = Geometry { extents, input: between, output };
+        let taken = |frames: usize, extents: &Extents| {
+            let Extents { kernel, stride, dilation, pad } = extents;
+            let room = (frames + pad[0].0 + pad[0].1).checked_sub(dilation[0] * (kernel[0] - 1) + 1);
+            room.map(|room| room / stride[0] + 1)
+        };
+        let count = random.usize(1..=8);
+        let Some(middle) = taken(count, &first.extents) else { return };
+        let Some(frames) = taken(middle, &second.extents) else { return };
+        let mut byte = random.fork();
+        let input = filled(first.input, count, 7, || byte.u8(..));
+        let other = filled(output, frames, 0, || byte.u8(..));
+        let adds = random.bool();
+        let add = Residual { own: 0.7, other: random.f32(), other_zero: 3, span: span(random) };
+        let rows = random.usize(1..=between.height);
+        let padding = random.u8(..);
+        let spans = [span(random), span(random)];
+        for kernels in Kernels::available() {
+            let mut same = random.clone();
+            let mut conv = |geometry: &Geometry, span: Span, residual: Option<Residual>| {
+                let per_output = geometry.extents.kernel.iter().product::<usize>() * geometry.input.channels;
+                let weights: Vec<_> = (0..per_output * geometry.output.channels).map(|_| same.i8(..)).collect();
+                let begin: Vec<_> = (0..geometry.output.channels).map(|_| same.i32(-9000..=9000)).collect();
+                let scale = Aligned::from(&vec![0.5 / per_output as f32; begin.len()][..]);
+                Conv::<Int8>::new(kernels, *geometry, &weights, &begin, Rescale { scale, span, residual }).unwrap()
+            };
+            let (one, two) = (conv(&first, spans[0], None), conv(&second, spans[1], adds.then_some(add)));
+            let residual = adds.then_some(&other);
+            let pool = Pool::new(1).unwrap();
+            let mut value = Frames::new(between, middle, padding);
+            let mut right = Frames::new(output, frames, 0);
+            one.run(&pool, (&input, count), None, &mut value, 0..middle);
+            two.run(&pool, (&value, middle), residual, &mut right, 0..frames);
+            let pair = Pair::of_rows(one, two, rows);
+            for threads in [1, 3] {
+                let (layout, slots) = pair.between();
+                let mut between = vec![Frames::new(layout, slots, padding); threads];
+                let mut output = Frames::new(output, frames, 0);
+                let pool = Pool::new(threads).unwrap();
+                pair.run(&pool, (&input, count), (&mut between, middle), residual, (&mut output, frames));
+                for t in 0..frames {
+                    assert!(interior(&output, t) == interior(&right, t), "{kernels}, {threads} threads, frame {t}");
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn floats_are_near_the_definition() {
     seeds("f32", 100, |random| {

@@ -171,7 +171,7 @@ unsafe fn tile<A: Arithmetic, L: Lanes<A>, const P: usize, const Q: usize>(task:
     }
 }
 
-/// Finishes the sums `left`, `[positions][Q][LANES]`, of the tile at `y`, `x`, from vector number `first` on.
+/// Finishes the sums `left`, `[positions][Q][LANES]`, of the tile at `y`, `x`.
 ///
 /// # Safety
 /// As for [`rows`].
@@ -181,11 +181,10 @@ pub(super) unsafe fn finish<A: Arithmetic, L: Lanes<A>, const Q: usize>(
     positions: usize,
     task: &Task<'_, A>,
     (y, x): (usize, usize),
-    first: usize,
 ) {
     // SAFETY: the caller's.
     unsafe {
-        for n in first..positions * Q {
+        for n in 0..positions * Q {
             let (p, q) = (n / Q, n % Q);
             let to = task.to.add(y * task.output.row + (x + p) * task.output.column + q * L::LANES);
             let mut residual = task.residual;

@@ -6,7 +6,7 @@ use std::convert::identity;
 use super::conv::{Table, Tabled};
 use super::lanes::{Float, Int8, Lanes, Rescale, Residual, Span};
 use super::plain;
-use super::tile::{self, Kernel, Task, rows};
+use super::tile::{self, Kernel, Steps, Task, rows};
 use super::{Kernels, amx};
 
 pub(super) fn runs(kernels: Kernels) -> bool {
@@ -329,8 +329,6 @@ unsafe impl Lanes<Int8> for Avx512 {
         }
     }
 
-    /// Four vectors at a time: packing saturates, so where the result may be all of 0..=255 it needs no clamp but one
-    /// against an overflow above. (Below, the conversion gives the least i32, which saturates to 0 as well.)
     #[inline(always)]
     unsafe fn finish_tile<const Q: usize>(
         left: *const i32,
@@ -340,54 +338,135 @@ unsafe impl Lanes<Int8> for Avx512 {
         x: usize,
     ) {
         unsafe {
-            let finish = task.finish;
-            let last = finish.residual.as_ref().map_or(&finish.span, |add| &add.span);
-            let (low, high) = (last.low as i32 + last.zero, last.high as i32 + last.zero);
-            if task.valid < Q * 16 || (low, high) != (0, 255) {
-                return tile::finish::<Int8, Self, Q>(left, positions, task, (y, x), 0);
+            let Some(ending) = Ending::<Q>::new(task).filter(|_| positions * Q >= FOUR) else {
+                return tile::finish::<Int8, Self, Q>(left, positions, task, (y, x));
+            };
+            let mut row = Unfinished::new(left, positions, task, (y, x));
+            while row.vectors > 0 {
+                row.finish(&ending);
             }
-            let scale = finish.scale.as_ptr().add(task.channel);
-            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            let zero = _mm512_set1_epi32(last.zero);
-            let own_high = _mm512_set1_ps(finish.span.high);
-            let packed = positions * Q / 4 * 4;
-            for n in (0..packed).step_by(4) {
-                let mut vectors = [_mm512_setzero_si512(); 4];
-                for (k, vector) in vectors.iter_mut().enumerate() {
-                    let (p, q) = ((n + k) / Q, (n + k) % Q);
-                    let sum = _mm512_cvtepi32_ps(_mm512_loadu_si512(left.add((n + k) * 16).cast()));
-                    let scaled = _mm512_min_ps(_mm512_mul_ps(sum, _mm512_loadu_ps(scale.add(q * 16))), own_high);
-                    let mut result = match &finish.residual {
-                        None => _mm512_cvtps_epi32(scaled),
-                        Some(add) => {
-                            let scaled = _mm512_max_ps(scaled, _mm512_set1_ps(finish.span.low));
-                            let from = y * task.other.row + (x + p) * task.other.column + q * 16;
-                            let other = _mm_loadu_si128(task.residual.add(from).cast());
-                            add_512(_mm512_cvtps_epi32(scaled), other, add)
-                        }
-                    };
-                    if last.zero != 0 {
-                        result = _mm512_add_epi32(result, zero);
-                    }
-                    *vector = result;
-                }
-                let (a, b) = (_mm512_packs_epi32(vectors[0], vectors[1]), _mm512_packs_epi32(vectors[2], vectors[3]));
-                let bytes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(a, b));
-                let to = |n: usize| task.to.add(y * task.output.row + (x + n / Q) * task.output.column + n % Q * 16);
-                if task.output.column == Q * 16 {
-                    _mm512_storeu_si512(to(n).cast(), bytes);
-                } else if Q == 2 {
-                    _mm256_storeu_si256(to(n).cast(), _mm512_castsi512_si256(bytes));
-                    _mm256_storeu_si256(to(n + 2).cast(), _mm512_extracti64x4_epi64::<1>(bytes));
-                } else {
-                    _mm_storeu_si128(to(n).cast(), _mm512_castsi512_si128(bytes));
-                    _mm_storeu_si128(to(n + 1).cast(), _mm512_extracti32x4_epi32::<1>(bytes));
-                    _mm_storeu_si128(to(n + 2).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
-                    _mm_storeu_si128(to(n + 3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
-                }
-            }
-            tile::finish::<Int8, Self, Q>(left, positions, task, (y, x), packed);
         }
+    }
+}
+
+/// Vectors that are finished at a time.
+pub(super) const FOUR: usize = 4;
+
+/// What sums of a tile become where the results may be all of 0..=255: packing saturates, so they need no clamp but one against
+/// an overflow above. (Below, the conversion gives the least i32, which saturates to 0 as well.)
+pub(super) struct Ending<const Q: usize> {
+    scale: [__m512; Q],
+    low: __m512,
+    high: __m512,
+    zero: __m512i,
+    residual: Option<Residual>,
+    /// Puts what packing leaves in order.
+    order: __m512i,
+}
+
+impl<const Q: usize> Ending<Q> {
+    /// `None` for other results, and where the last vector is not whole.
+    ///
+    /// # Safety
+    /// As for [`tile::rows`].
+    #[inline(always)]
+    pub unsafe fn new(task: &Task<'_, Int8>) -> Option<Self> {
+        let own = &task.finish.span;
+        let last = task.finish.residual.as_ref().map_or(own, |add| &add.span);
+        let (low, high) = (last.low as i32 + last.zero, last.high as i32 + last.zero);
+        if task.valid < Q * 16 || (low, high) != (0, 255) {
+            return None;
+        }
+        unsafe {
+            let mut scale = [_mm512_setzero_ps(); Q];
+            for (q, scale) in scale.iter_mut().enumerate() {
+                *scale = _mm512_loadu_ps(task.finish.scale.as_ptr().add(task.channel + q * 16));
+            }
+            Some(Self {
+                scale,
+                low: _mm512_set1_ps(own.low),
+                high: _mm512_set1_ps(own.high),
+                zero: _mm512_set1_epi32(last.zero),
+                residual: task.finish.residual,
+                order: _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+            })
+        }
+    }
+}
+
+/// Sums of positions of a row that are to be finished: at least four vectors.
+pub(super) struct Unfinished<const Q: usize> {
+    left: *const i32,
+    /// How many vectors are left.
+    pub vectors: usize,
+    to: *mut u8,
+    column: usize,
+    residual: *const u8,
+    other: usize,
+}
+
+impl<const Q: usize> Unfinished<Q> {
+    /// Those of `positions` from `y`, `x` on.
+    #[inline(always)]
+    pub fn new(left: *const i32, positions: usize, task: &Task<'_, Int8>, (y, x): (usize, usize)) -> Self {
+        let at = |steps: Steps| y * steps.row + x * steps.column;
+        Self {
+            left,
+            vectors: positions * Q,
+            to: task.to.wrapping_add(at(task.output)),
+            column: task.output.column,
+            residual: task.residual.wrapping_add(at(task.other)),
+            other: task.other.column,
+        }
+    }
+
+    /// Finishes the next four vectors. If there are fewer, some before them once more.
+    ///
+    /// # Safety
+    /// As for [`tile::rows`].
+    #[inline(always)]
+    pub unsafe fn finish(&mut self, ending: &Ending<Q>) {
+        // Positions that four vectors are.
+        let step = FOUR / Q;
+        let again = FOUR.saturating_sub(self.vectors) / Q;
+        if again > 0 {
+            self.left = self.left.wrapping_sub(again * Q * 16);
+            self.to = self.to.wrapping_sub(again * self.column);
+            self.residual = self.residual.wrapping_sub(again * self.other);
+        }
+        unsafe {
+            let mut vectors = [_mm512_setzero_si512(); FOUR];
+            for (k, vector) in vectors.iter_mut().enumerate() {
+                let sum = _mm512_cvtepi32_ps(_mm512_load_si512(self.left.add(k * 16).cast()));
+                let scaled = _mm512_min_ps(_mm512_mul_ps(sum, ending.scale[k % Q]), ending.high);
+                *vector = match &ending.residual {
+                    None => _mm512_add_epi32(_mm512_cvtps_epi32(scaled), ending.zero),
+                    Some(add) => {
+                        let own = _mm512_cvtps_epi32(_mm512_max_ps(scaled, ending.low));
+                        let other = _mm_loadu_si128(self.residual.add(k / Q * self.other + k % Q * 16).cast());
+                        _mm512_add_epi32(add_512(own, other, add), ending.zero)
+                    }
+                };
+            }
+            let (a, b) = (_mm512_packs_epi32(vectors[0], vectors[1]), _mm512_packs_epi32(vectors[2], vectors[3]));
+            let bytes = _mm512_permutexvar_epi32(ending.order, _mm512_packus_epi16(a, b));
+            let to = |position: usize| self.to.add(position * self.column);
+            if self.column == Q * 16 {
+                _mm512_storeu_si512(to(0).cast(), bytes);
+            } else if Q == 2 {
+                _mm256_storeu_si256(to(0).cast(), _mm512_castsi512_si256(bytes));
+                _mm256_storeu_si256(to(1).cast(), _mm512_extracti64x4_epi64::<1>(bytes));
+            } else {
+                _mm_storeu_si128(to(0).cast(), _mm512_castsi512_si128(bytes));
+                _mm_storeu_si128(to(1).cast(), _mm512_extracti32x4_epi32::<1>(bytes));
+                _mm_storeu_si128(to(2).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+                _mm_storeu_si128(to(3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
+            }
+        }
+        self.vectors = self.vectors.saturating_sub(FOUR);
+        self.left = self.left.wrapping_add(FOUR * 16);
+        self.to = self.to.wrapping_add(step * self.column);
+        self.residual = self.residual.wrapping_add(step * self.other);
     }
 }
 

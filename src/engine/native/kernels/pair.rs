@@ -1,0 +1,119 @@
+//! Two convolutions at once: one that any net may have, then one over T alone, as the blocks of (2+1)D nets have them (Tran et
+//! al., A Closer Look at Spatiotemporal Convolutions, 2018). The value between them is the largest of such a net. Here only some
+//! rows of it are there at a time, of the frames that the second one sees, so it never leaves a core's cache.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::frames::{Border, Frames, Layout};
+use super::super::pool::Pool;
+use super::conv::{Bound, Conv, Extents, Geometry, View};
+use super::lanes::Arithmetic;
+
+/// Bytes of weights of both that a core's second cache keeps beside what they compute.
+const WEIGHTS_IN_CACHE: usize = 512 << 10;
+/// Bytes between the two, in that cache.
+const BETWEEN_IN_CACHE: usize = 384 << 10;
+
+/// Two convolutions, the second of which reads the first one's result.
+pub struct Pair<A: Arithmetic> {
+    first: Conv<A>,
+    second: Conv<A>,
+    /// The most rows that are between them at a time.
+    rows: usize,
+}
+
+/// Input, residual, output, and the frames between for each thread.
+struct Views<T>(View<T>, Option<View<T>>, View<T>, *mut Frames<T>);
+// SAFETY: each thread writes its own rows, by way of its own frames: see `Pair::run`.
+unsafe impl<T> Sync for Views<T> {}
+
+impl<A: Arithmetic> Pair<A> {
+    /// Whether two convolutions make a pair of which the second one is `second`: it sees the same pixel over time, and the
+    /// weights of both, so many `bytes`, stay in the cache.
+    pub fn suits(second: &Geometry, bytes: usize) -> bool {
+        let Extents { kernel, stride, pad, .. } = second.extents;
+        let over_time = kernel[1..] == [1, 1] && stride[1..] == [1, 1] && pad[1..] == [(0, 0); 2];
+        over_time && second.input.border == Border::default() && bytes <= WEIGHTS_IN_CACHE
+    }
+
+    /// A pair that suits.
+    pub fn new(first: Conv<A>, second: Conv<A>) -> Self {
+        let between = first.geometry().output;
+        let row = between.row() * frames_seen(&second) * size_of::<A::Element>();
+        Self::of_rows(first, second, (BETWEEN_IN_CACHE / row.max(1)).clamp(1, between.height))
+    }
+
+    /// A pair with at most so many rows between the two at a time.
+    pub(super) fn of_rows(first: Conv<A>, second: Conv<A>, rows: usize) -> Self {
+        Self { first, second, rows }
+    }
+
+    /// As many frames, of so many rows, as each thread needs between the two.
+    pub fn between(&self) -> (Layout, usize) {
+        (Layout { height: self.rows, ..self.first.geometry().output }, frames_seen(&self.second))
+    }
+
+    /// Computes all `frames` of `output` from all of `input`, of which there are `count`, by way of `middle` frames that only
+    /// `between` holds, one for each thread. A residual of the output's shape is added.
+    ///
+    /// # Panics
+    /// If the values are not laid out as the geometries say: a defect of the plan.
+    pub fn run(
+        &self,
+        pool: &Pool,
+        (input, count): (&Frames<A::Element>, usize),
+        (between, middle): (&mut [Frames<A::Element>], usize),
+        residual: Option<&Frames<A::Element>>,
+        (output, frames): (&mut Frames<A::Element>, usize),
+    ) {
+        let height = self.second.geometry().output.height;
+        let (layout, slots) = self.between();
+        self.first.check_input(input, self.first.geometry().input, height);
+        self.second.check_output(residual, output);
+        for between in &*between {
+            self.second.check_input(between, layout, self.rows);
+            assert!(between.slots() == slots, "all frames that the second one sees are between");
+        }
+        assert!(between.len() >= pool.threads(), "each thread has its own frames between");
+        let Extents { stride, pad, .. } = self.second.geometry().extents;
+        let (from, added, to) = (View::of(input), residual.map(View::of), View::of_mut(output));
+        let views = Views(from, added, to, between.as_mut_ptr());
+        let bands = height.div_ceil(self.rows).max(pool.threads()).min(height);
+        let rows = height.div_ceil(bands);
+        let next = AtomicUsize::new(0);
+        pool.run(pool.threads(), &|thread| {
+            let Views(input, residual, output, between) = &views;
+            // SAFETY: there are as many as threads, and each item is taken once.
+            let between = unsafe { &mut *between.add(thread) };
+            let between = View::of_mut(between);
+            loop {
+                let first_row = next.fetch_add(1, Ordering::Relaxed) * rows;
+                if first_row >= height {
+                    return;
+                }
+                let band = first_row..(first_row + rows).min(height);
+                let between = between.from_row(first_row);
+                let first = Bound { conv: &self.first, input: *input, count, residual: None, output: between };
+                let second =
+                    Bound { conv: &self.second, input: between, count: middle, residual: *residual, output: *output };
+                let mut done = 0;
+                for t in 0..frames {
+                    let needed = (t * stride[0] + slots).saturating_sub(pad[0].0).min(middle);
+                    // SAFETY: all are laid out as the geometries say, of `between` the rows of this band, which is this thread's;
+                    // no other thread has this band of the output.
+                    unsafe {
+                        (done..needed).for_each(|t| first.frame(t, &band));
+                        second.frame(t, &band);
+                    }
+                    done = done.max(needed);
+                }
+            }
+        });
+    }
+}
+
+/// Frames of its input that lie in the extent of a kernel over time.
+fn frames_seen<A: Arithmetic>(conv: &Conv<A>) -> usize {
+    let Extents { kernel, dilation, .. } = conv.geometry().extents;
+    dilation[0] * (kernel[0] - 1) + 1
+}
