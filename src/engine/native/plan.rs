@@ -282,13 +282,15 @@ impl Plan {
             (Work::Conv(_), [Place::U8(input), rest @ ..], Place::U8(output)) if rest.iter().all(Place::is_u8) => {
                 let (input, residual) = (*input, rest.first().map(Place::index));
                 let padding = to.quantized.map_or(0, |(_, zero)| zero as u8);
-                let convs = (int8(layer, layouts, kernels)?, second.map(|layer| int8(layer, layouts, kernels)).transpose()?);
+                let convs =
+                    (int8(layer, layouts, kernels)?, second.map(|layer| int8(layer, layouts, kernels)).transpose()?);
                 let kernel = self.bytes.convolve(convs, to.shape[1], padding);
                 Kernel::ConvU8(Convolution { kernel, input, residual, output })
             }
             (Work::Conv(_), [Place::F32(input), rest @ ..], Place::F32(output)) if !rest.iter().any(Place::is_u8) => {
                 let (input, residual) = (*input, rest.first().map(Place::index));
-                let convs = (float(layer, layouts, kernels)?, second.map(|layer| float(layer, layouts, kernels)).transpose()?);
+                let convs =
+                    (float(layer, layouts, kernels)?, second.map(|layer| float(layer, layouts, kernels)).transpose()?);
                 let kernel = self.floats.convolve(convs, to.shape[1], 0.0);
                 Kernel::ConvF32(Convolution { kernel, input, residual, output })
             }

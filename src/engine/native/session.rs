@@ -2,7 +2,7 @@
 
 use std::mem;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::aligned::Plain;
@@ -29,7 +29,7 @@ pub(super) struct State {
 struct Values<T> {
     values: Vec<Frames<T>>,
     /// Between the convolutions of a pair, for each thread.
-    between: Vec<Vec<Frames<T>>>,
+    between: Vec<Vec<Mutex<Frames<T>>>>,
 }
 
 impl<T: Plain> Values<T> {
@@ -37,7 +37,11 @@ impl<T: Plain> Values<T> {
         let frames = |buffer: &Buffer<T>| Frames::new(buffer.layout, buffer.slots, buffer.padding);
         Self {
             values: memory.values.iter().map(frames).collect(),
-            between: memory.between.iter().map(|buffer| vec![frames(buffer); threads]).collect(),
+            between: memory
+                .between
+                .iter()
+                .map(|buffer| (0..threads).map(|_| Mutex::new(frames(buffer))).collect())
+                .collect(),
         }
     }
 
@@ -51,8 +55,7 @@ impl<T: Plain> Values<T> {
         match &conv.kernel {
             Convolve::One(one) => one.run(pool, (input, count), residual, &mut output, wanted),
             Convolve::Pair(pair, between, frames) => {
-                let between = (&mut self.between[*between][..], *frames);
-                pair.run(pool, (input, count), between, residual, (&mut output, wanted.end));
+                pair.run(pool, (input, count), (&self.between[*between], *frames), residual, (&mut output, wanted.end));
             }
         }
         self.values[conv.output] = output;
@@ -199,12 +202,19 @@ impl State {
                         ops::mean_u8(total, count, &mut self.bytes.values[output], t, (scale, span, zero));
                     }
                     (Place::U8(_), None) => {}
-                    (Place::F32(output), _) => ops::mean_f32(total, count, &mut self.floats.values[output], t, (scale, zero)),
+                    (Place::F32(output), _) => {
+                        ops::mean_f32(total, count, &mut self.floats.values[output], t, (scale, zero))
+                    }
                 }
             }
             Kernel::Logits { weights, begin, scale, input, output } => {
                 for t in wanted {
-                    ops::logits(&self.bytes.values[*input], &mut self.floats.values[*output], t, (weights, begin, scale));
+                    ops::logits(
+                        &self.bytes.values[*input],
+                        &mut self.floats.values[*output],
+                        t,
+                        (weights, begin, scale),
+                    );
                 }
             }
         }

@@ -326,6 +326,21 @@ mod tests {
     }
 
     #[test]
+    fn weights_are_steps_of_their_scale_or_none() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..200 {
+            let scale = 2.0_f32.powi(random.i32(-30..=30)) * (1.0 + random.f32());
+            for step in i8::MIN..=i8::MAX {
+                assert_eq!(steps(f32::from(step) * scale, scale), Some(step), "{step} times {scale}");
+                assert_eq!(steps((f32::from(step) + 0.5) * scale, scale), None, "{step} and a half times {scale}");
+            }
+            for beyond in [128.0, -129.0, 1e7, -1e30, f32::INFINITY, f32::NAN] {
+                assert_eq!(steps(beyond * scale, scale), None, "{beyond} times {scale}");
+            }
+        }
+    }
+
+    #[test]
     fn misfits_are_refused_by_name() -> Result<()> {
         let (mut graph, clip) = Graph::new([3, 4, 8, 8]);
         let big = graph.push("big", conv(8, [5, 1, 1], [(0, 0); 3]), &[clip]);

@@ -289,7 +289,10 @@ impl Quantization {
 
 /// The i8 that a quantised weight stands for: `round(weight / scale)`, if `weight` is exactly that times `scale` in f32.
 pub fn steps(weight: f32, scale: f32) -> Option<i8> {
-    let step = (weight / scale).round_ties_even();
+    // Half to even below 2^22, what is above stays too large: adding 1.5 * 2^23 leaves no bits for a fraction. Rounding itself is
+    // a call on plain x86-64, and there are millions of weights.
+    const MAGIC: f32 = 12_582_912.0;
+    let step = (weight / scale + MAGIC) - MAGIC;
     ((-128.0..=127.0).contains(&step) && step * scale == weight).then_some(step as i8)
 }
 

@@ -243,6 +243,8 @@ pub(super) struct View<T> {
     origin: usize,
     steps: Steps,
 }
+// SAFETY: whoever reads or writes there says that it is its own: see `Bound`.
+unsafe impl<T> Sync for View<T> {}
 
 impl<T: Plain> View<T> {
     /// Frames to read.
@@ -281,8 +283,6 @@ pub(super) struct Bound<'a, A: Arithmetic> {
     pub residual: Option<View<A::Element>>,
     pub output: View<A::Element>,
 }
-// SAFETY: whoever computes says which rows and channels are its own.
-unsafe impl<A: Arithmetic> Sync for Bound<'_, A> {}
 
 impl<A: Arithmetic> Bound<'_, A> {
     /// Computes `rows` of frame `t`, all channels.

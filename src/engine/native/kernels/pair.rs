@@ -3,6 +3,7 @@
 //! rows of it are there at a time, of the frames that the second one sees, so it never leaves a core's cache.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::super::frames::{Border, Frames, Layout};
 use super::super::pool::Pool;
@@ -21,11 +22,6 @@ pub struct Pair<A: Arithmetic> {
     /// The most rows that are between them at a time.
     rows: usize,
 }
-
-/// Input, residual, output, and the frames between for each thread.
-struct Views<T>(View<T>, Option<View<T>>, View<T>, *mut Frames<T>);
-// SAFETY: each thread writes its own rows, by way of its own frames: see `Pair::run`.
-unsafe impl<T> Sync for Views<T> {}
 
 impl<A: Arithmetic> Pair<A> {
     /// Whether two convolutions make a pair of which the second one is `second`: it sees the same pixel over time, and the
@@ -62,7 +58,7 @@ impl<A: Arithmetic> Pair<A> {
         &self,
         pool: &Pool,
         (input, count): (&Frames<A::Element>, usize),
-        (between, middle): (&mut [Frames<A::Element>], usize),
+        (between, middle): (&[Mutex<Frames<A::Element>>], usize),
         residual: Option<&Frames<A::Element>>,
         (output, frames): (&mut Frames<A::Element>, usize),
     ) {
@@ -70,22 +66,17 @@ impl<A: Arithmetic> Pair<A> {
         let (layout, slots) = self.between();
         self.first.check_input(input, self.first.geometry().input, height);
         self.second.check_output(residual, output);
-        for between in &*between {
-            self.second.check_input(between, layout, self.rows);
-            assert!(between.slots() == slots, "all frames that the second one sees are between");
-        }
-        assert!(between.len() >= pool.threads(), "each thread has its own frames between");
+        assert!(between.len() == pool.threads(), "each thread has its own frames between");
         let Extents { stride, pad, .. } = self.second.geometry().extents;
-        let (from, added, to) = (View::of(input), residual.map(View::of), View::of_mut(output));
-        let views = Views(from, added, to, between.as_mut_ptr());
+        let (input, residual, output) = (View::of(input), residual.map(View::of), View::of_mut(output));
         let bands = height.div_ceil(self.rows).max(pool.threads()).min(height);
         let rows = height.div_ceil(bands);
         let next = AtomicUsize::new(0);
         pool.run(pool.threads(), &|thread| {
-            let Views(input, residual, output, between) = &views;
-            // SAFETY: there are as many as threads, and each item is taken once.
-            let between = unsafe { &mut *between.add(thread) };
-            let between = View::of_mut(between);
+            let mut between = between[thread].lock().unwrap_or_else(PoisonError::into_inner);
+            self.second.check_input(&between, layout, self.rows);
+            assert!(between.slots() == slots, "all frames that the second one sees are between");
+            let between = View::of_mut(&mut between);
             loop {
                 let first_row = next.fetch_add(1, Ordering::Relaxed) * rows;
                 if first_row >= height {
@@ -93,9 +84,8 @@ impl<A: Arithmetic> Pair<A> {
                 }
                 let band = first_row..(first_row + rows).min(height);
                 let between = between.from_row(first_row);
-                let first = Bound { conv: &self.first, input: *input, count, residual: None, output: between };
-                let second =
-                    Bound { conv: &self.second, input: between, count: middle, residual: *residual, output: *output };
+                let first = Bound { conv: &self.first, input, count, residual: None, output: between };
+                let second = Bound { conv: &self.second, input: between, count: middle, residual, output };
                 let mut done = 0;
                 for t in 0..frames {
                     let needed = (t * stride[0] + slots).saturating_sub(pad[0].0).min(middle);

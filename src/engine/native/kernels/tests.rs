@@ -1,6 +1,8 @@
 //! Every kernel against the definition, over odd sizes, borders, tails and extreme values.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Mutex;
+
 use super::super::aligned::{Aligned, Plain};
 use super::super::frames::{Border, Frames, Layout};
 use super::super::pool::Pool;
@@ -209,10 +211,10 @@ fn pairs_are_two_convolutions() {
             let pair = Pair::of_rows(one, two, rows);
             for threads in [1, 3] {
                 let (layout, slots) = pair.between();
-                let mut between = vec![Frames::new(layout, slots, padding); threads];
+                let between: Vec<_> = (0..threads).map(|_| Mutex::new(Frames::new(layout, slots, padding))).collect();
                 let mut output = Frames::new(output, frames, 0);
                 let pool = Pool::new(threads).unwrap();
-                pair.run(&pool, (&input, count), (&mut between, middle), residual, (&mut output, frames));
+                pair.run(&pool, (&input, count), (&between, middle), residual, (&mut output, frames));
                 for t in 0..frames {
                     assert!(interior(&output, t) == interior(&right, t), "{kernels}, {threads} threads, frame {t}");
                 }
