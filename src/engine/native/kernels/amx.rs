@@ -151,7 +151,7 @@ impl<const Q: usize> Finishing<'_, Q> {
                 return;
             }
             // SAFETY: the caller's.
-            unsafe { self.now.finish(ending) };
+            unsafe { self.now.finish::<true>(ending) };
         }
     }
 
@@ -250,6 +250,13 @@ macro_rules! store {
     };
 }
 
+/// Fills a tile with zeros.
+macro_rules! zero {
+    ($tile:literal) => {
+        asm!(concat!("tilezero ", $tile), options(nomem, nostack, preserves_flags))
+    };
+}
+
 /// Adds the products of a tile of inputs and one of weights to a tile of sums.
 macro_rules! dot {
     ($sum:literal, $input:literal, $weights:literal) => {
@@ -270,13 +277,17 @@ unsafe fn products<const M: usize, const Q: usize>(
     // SAFETY: the caller's.
     unsafe {
         for sum in 0..M * Q {
-            // The same bias in all rows.
+            // The same bias in all rows, or none yet: zeros cost nothing.
             let (from, step) = (task.begin.add(sum % Q * LANES), 0_usize);
-            match sum {
-                0 => load!("tmm0", from, step),
-                1 => load!("tmm1", from, step),
-                2 => load!("tmm2", from, step),
-                _ => load!("tmm3", from, step),
+            match (before.ending.is_some(), sum) {
+                (true, 0) => zero!("tmm0"),
+                (true, 1) => zero!("tmm1"),
+                (true, 2) => zero!("tmm2"),
+                (true, _) => zero!("tmm3"),
+                (false, 0) => load!("tmm0", from, step),
+                (false, 1) => load!("tmm1", from, step),
+                (false, 2) => load!("tmm2", from, step),
+                (false, _) => load!("tmm3", from, step),
             }
         }
         let at: [_; M] = std::array::from_fn(|m| {

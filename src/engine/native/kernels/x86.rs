@@ -343,7 +343,7 @@ unsafe impl Lanes<Int8> for Avx512 {
             };
             let mut row = Unfinished::new(left, positions, task, (y, x));
             while row.vectors > 0 {
-                row.finish(&ending);
+                row.finish::<false>(&ending);
             }
         }
     }
@@ -355,6 +355,8 @@ pub(super) const FOUR: usize = 4;
 /// What sums of a tile become where the results may be all of 0..=255: packing saturates, so they need no clamp but one against
 /// an overflow above. (Below, the conversion gives the least i32, which saturates to 0 as well.)
 pub(super) struct Ending<const Q: usize> {
+    /// What is added to sums that begin with zero.
+    begin: [__m512i; Q],
     scale: [__m512; Q],
     low: __m512,
     high: __m512,
@@ -378,15 +380,17 @@ impl<const Q: usize> Ending<Q> {
             return None;
         }
         unsafe {
-            let mut scale = [_mm512_setzero_ps(); Q];
-            for (q, scale) in scale.iter_mut().enumerate() {
-                *scale = _mm512_loadu_ps(task.finish.scale.as_ptr().add(task.channel + q * 16));
+            let (mut begin, mut scale) = ([_mm512_setzero_si512(); Q], [_mm512_setzero_ps(); Q]);
+            for q in 0..Q {
+                begin[q] = _mm512_loadu_si512(task.begin.add(q * 16).cast());
+                scale[q] = _mm512_loadu_ps(task.finish.scale.as_ptr().add(task.channel + q * 16));
             }
             Some(Self {
+                begin,
                 scale,
                 low: _mm512_set1_ps(own.low),
                 high: _mm512_set1_ps(own.high),
-                zero: _mm512_set1_epi32(last.zero),
+                zero: _mm512_set1_epi16(last.zero as i16),
                 residual: task.finish.residual,
                 order: _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
             })
@@ -420,12 +424,13 @@ impl<const Q: usize> Unfinished<Q> {
         }
     }
 
-    /// Finishes the next four vectors. If there are fewer, some before them once more.
+    /// Finishes the next four vectors. If there are fewer, some before them once more. The sums began with zero or with the
+    /// bias.
     ///
     /// # Safety
     /// As for [`tile::rows`].
     #[inline(always)]
-    pub unsafe fn finish(&mut self, ending: &Ending<Q>) {
+    pub unsafe fn finish<const FROM_ZERO: bool>(&mut self, ending: &Ending<Q>) {
         // Positions that four vectors are.
         let step = FOUR / Q;
         let again = FOUR.saturating_sub(self.vectors) / Q;
@@ -437,18 +442,23 @@ impl<const Q: usize> Unfinished<Q> {
         unsafe {
             let mut vectors = [_mm512_setzero_si512(); FOUR];
             for (k, vector) in vectors.iter_mut().enumerate() {
-                let sum = _mm512_cvtepi32_ps(_mm512_load_si512(self.left.add(k * 16).cast()));
-                let scaled = _mm512_min_ps(_mm512_mul_ps(sum, ending.scale[k % Q]), ending.high);
+                let mut sum = _mm512_load_si512(self.left.add(k * 16).cast());
+                if FROM_ZERO {
+                    sum = _mm512_add_epi32(sum, ending.begin[k % Q]);
+                }
+                let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), ending.scale[k % Q]);
+                let scaled = _mm512_min_ps(scaled, ending.high);
                 *vector = match &ending.residual {
-                    None => _mm512_add_epi32(_mm512_cvtps_epi32(scaled), ending.zero),
+                    None => _mm512_cvtps_epi32(scaled),
                     Some(add) => {
                         let own = _mm512_cvtps_epi32(_mm512_max_ps(scaled, ending.low));
                         let other = _mm_loadu_si128(self.residual.add(k / Q * self.other + k % Q * 16).cast());
-                        _mm512_add_epi32(add_512(own, other, add), ending.zero)
+                        add_512(own, other, add)
                     }
                 };
             }
             let (a, b) = (_mm512_packs_epi32(vectors[0], vectors[1]), _mm512_packs_epi32(vectors[2], vectors[3]));
+            let (a, b) = (_mm512_adds_epi16(a, ending.zero), _mm512_adds_epi16(b, ending.zero));
             let bytes = _mm512_permutexvar_epi32(ending.order, _mm512_packus_epi16(a, b));
             let to = |position: usize| self.to.add(position * self.column);
             if self.column == Q * 16 {
