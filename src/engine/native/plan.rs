@@ -77,9 +77,9 @@ pub(super) struct Convolution<A: Arithmetic> {
 
 /// What a convolution runs.
 pub(super) enum Convolve<A: Arithmetic> {
-    One(Conv<A>),
+    One(Box<Conv<A>>),
     /// With the buffer that lies between the two, and the frames that pass through it.
-    Pair(Pair<A>, usize, usize),
+    Pair(Box<Pair<A>>, usize, usize),
 }
 
 /// The buffers for one type of elements.
@@ -348,7 +348,7 @@ impl<T: PartialEq> Memory<T> {
         frames: usize,
         padding: T,
     ) -> Convolve<A> {
-        let (first, Some(second)) = convs else { return Convolve::One(convs.0) };
+        let (first, Some(second)) = convs else { return Convolve::One(Box::new(convs.0)) };
         let pair = Pair::new(first, second);
         let (layout, slots) = pair.between();
         let buffer = Buffer { layout, slots, padding };
@@ -357,7 +357,7 @@ impl<T: PartialEq> Memory<T> {
             self.between.push(buffer);
             self.between.len() - 1
         });
-        Convolve::Pair(pair, between, frames)
+        Convolve::Pair(Box::new(pair), between, frames)
     }
 }
 

@@ -264,7 +264,7 @@ impl<T: Plain> View<T> {
     }
 
     /// The same memory, taken for frames of which it holds the rows from number `row` on.
-    pub fn from_row(self, row: usize) -> Self {
+    pub fn with_first_row(self, row: usize) -> Self {
         Self { data: self.data.wrapping_sub(row * self.steps.row), ..self }
     }
 

@@ -83,7 +83,7 @@ impl<A: Arithmetic> Pair<A> {
                     return;
                 }
                 let band = first_row..(first_row + rows).min(height);
-                let between = between.from_row(first_row);
+                let between = between.with_first_row(first_row);
                 let first = Bound { conv: &self.first, input, count, residual: None, output: between };
                 let second = Bound { conv: &self.second, input: between, count: middle, residual, output };
                 let mut done = 0;
