@@ -87,9 +87,9 @@ PEERS_PYTHON ?= $(PEERS)/env/bin/python
 peers: ## measure beside OpenVINO and ONNX Runtime; MODELS="edge r18 r3d18", ROWS="windows streams lengths agreement", RUNS=30
 	@.ci/setup run
 ifeq ($(PEERS_PYTHON),$(PEERS)/env/bin/python)
-	@test -x $(PEERS)/env/bin/pip || python3 -m venv $(PEERS)/env || \
+	@test -x $(PEERS)/env/bin/python || python3 -m venv $(PEERS)/env || \
 	{ echo "peers: Python 3 with its module venv is wanted (Debian: apt install python3-venv), or PEERS_PYTHON" >&2; exit 1; }
-	@$(PEERS)/env/bin/pip install -q --disable-pip-version-check -r benches/peers/requirements.txt
+	@$(PEERS)/env/bin/python -m pip install -q --disable-pip-version-check -r benches/peers/requirements.txt
 endif
 	@mkdir -p $(PEERS)
 	cargo bench --bench peers -- --out $(PEERS) --python $(PEERS_PYTHON) \
