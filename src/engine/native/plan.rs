@@ -121,6 +121,9 @@ pub(super) struct Plan {
     pub classes: usize,
 }
 
+/// Bytes of weights of a pair that a core's second cache keeps beside what they compute.
+const WEIGHTS_IN_CACHE: usize = 512 << 10;
+
 const MIXED: &str = "integers and floats are mixed";
 
 fn refuse<T>(layer: &Layer, why: impl std::fmt::Display) -> Result<T> {
@@ -201,7 +204,7 @@ impl Plan {
         let mut number = 0;
         while let Some(first) = network.layers.get(number) {
             let second = network.layers.get(number + 1);
-            let second = second.filter(|_| mode == Mode::Window && is_pair(network, number, &layouts));
+            let second = second.filter(|_| mode == Mode::Window && is_pair(network, number));
             let last = second.unwrap_or(first);
             let name = second.map_or(first.name.clone(), |second| format!("{}, {}", first.name, second.name));
             let value = &network.values[last.output];
@@ -223,9 +226,9 @@ impl Plan {
             plan.steps.push(Step { name, kernel, input, output: last.output, stride, macs });
             number += 1 + usize::from(second.is_some());
             // In a window a value is dead after its last reader, and its memory goes to the next of the same layout, whose
-            // border is the same.
-            if mode == Mode::Window {
-                free.extend(read.iter().filter(|input| last_read[**input] < number).filter_map(|input| places[*input]));
+            // border is the same. Once: what a block reads it may add at its end, too.
+            for input in read.into_iter().filter(|input| mode == Mode::Window && last_read[*input] < number) {
+                free.extend(places[input].take());
             }
         }
         let elements = plan.bytes.elements() + plan.floats.elements();
@@ -361,8 +364,9 @@ impl<T: PartialEq> Memory<T> {
     }
 }
 
-/// Whether layer `number` and the next are convolutions that run as a pair, none else wanting what lies between.
-fn is_pair(network: &Network, number: usize, layouts: &[Layout]) -> bool {
+/// Whether layer `number` and the next are convolutions that run as a pair: none else wants what lies between, of which the
+/// second one sees one pixel over time, and the weights of both stay in the cache.
+fn is_pair(network: &Network, number: usize) -> bool {
     let [first, second, ..] = &network.layers[number..] else { return false };
     let reads = network.layers.iter().flat_map(|layer| &layer.inputs).filter(|input| **input == first.output);
     let (Work::Conv(one), Work::Conv(other)) = (&first.work, &second.work) else { return false };
@@ -376,7 +380,9 @@ fn is_pair(network: &Network, number: usize, layouts: &[Layout]) -> bool {
         _ => return false,
     };
     let chained = first.inputs.len() == 1 && second.inputs.first() == Some(&first.output) && reads.count() == 1;
-    chained && Pair::<Int8>::suits(&geometry(second, other, layouts), bytes)
+    let Extents { kernel, stride, pad, .. } = other.extents;
+    let over_time = kernel[1..] == [1, 1] && stride[1..] == [1, 1] && pad[1..] == [(0, 0); 2];
+    chained && over_time && bytes <= WEIGHTS_IN_CACHE
 }
 
 fn geometry(layer: &Layer, conv: &ConvLayer, layouts: &[Layout]) -> Geometry {

@@ -280,6 +280,33 @@ fn kernels_and_threads_agree() {
     }
 }
 
+/// Blocks that read a value and add it at their end, one after another: the memory of each goes to one later value only.
+#[test]
+fn what_is_read_twice_is_free_once() {
+    let (graph, clip) = Graph::new([4, 5, 8, 9]);
+    let mut random = Rng::with_seed(1);
+    let mut net = Builder::floats(graph, &mut random, false);
+    let mut x = net.conv(clip, 4, [1, 3, 3], [1, 1, 1]);
+    for n in 0..6 {
+        let first = net.conv(x, 4 + n % 2, [1, 3, 3], [1, 1, 1]);
+        let y = if n % 2 == 0 { first } else { net.conv(first, 4, [3, 1, 1], [1, 1, 1]) };
+        let name = net.name("add");
+        x = net.graph.push(name, Op::Binary(Binary::Add), &[y, x]).unwrap();
+        x = net.relu(x);
+    }
+    x = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    net.parameters("head", &[5, 4], x);
+    net.graph.push("head", Op::dense(5), &[x]).unwrap();
+    let (graph, weights) = (net.graph, net.weights);
+    let network = fuse(&graph, &weights).unwrap();
+    let clip = self::clip(1, network.values[0].shape);
+    let logits = window(&network, Kernels::best(), 1, &clip);
+    let input = ArrayD::from_shape_vec(IxDyn(graph.input_shape()), clip).unwrap();
+    let outputs = reference::run(&graph, &weights, &[input.into()]).unwrap();
+    let wanted: Vec<f32> = outputs[0].to_f32().iter().copied().collect();
+    assert!(near(&logits, &wanted, 1e-5), "{logits:?}, right {wanted:?}");
+}
+
 /// A Dequantize with another scale than the Quantize before it is a change of value, not part of a residual sum.
 #[test]
 fn what_does_not_undo_its_quantisation_is_refused() {

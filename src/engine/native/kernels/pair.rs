@@ -5,14 +5,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::super::frames::{Border, Frames, Layout};
+use super::super::frames::{Frames, Layout};
 use super::super::pool::Pool;
-use super::conv::{Bound, Conv, Extents, Geometry, View};
+use super::conv::{Bound, Conv, Extents, View};
 use super::lanes::Arithmetic;
 
-/// Bytes of weights of both that a core's second cache keeps beside what they compute.
-const WEIGHTS_IN_CACHE: usize = 512 << 10;
-/// Bytes between the two, in that cache.
+/// Bytes between the two that a core's second cache keeps beside their weights.
 const BETWEEN_IN_CACHE: usize = 384 << 10;
 
 /// Two convolutions, the second of which reads the first one's result.
@@ -24,15 +22,7 @@ pub struct Pair<A: Arithmetic> {
 }
 
 impl<A: Arithmetic> Pair<A> {
-    /// Whether two convolutions make a pair of which the second one is `second`: it sees the same pixel over time, and the
-    /// weights of both, so many `bytes`, stay in the cache.
-    pub fn suits(second: &Geometry, bytes: usize) -> bool {
-        let Extents { kernel, stride, pad, .. } = second.extents;
-        let over_time = kernel[1..] == [1, 1] && stride[1..] == [1, 1] && pad[1..] == [(0, 0); 2];
-        over_time && second.input.border == Border::default() && bytes <= WEIGHTS_IN_CACHE
-    }
-
-    /// A pair that suits.
+    /// Both as one. The second sees the same pixel over time, without a border, and what the first computes.
     pub fn new(first: Conv<A>, second: Conv<A>) -> Self {
         let between = first.geometry().output;
         let row = between.row() * frames_seen(&second) * size_of::<A::Element>();
