@@ -306,8 +306,8 @@ unsafe fn products<const M: usize, const Q: usize>(
                 }
                 for (m, at) in at.into_iter().enumerate() {
                     match m % 2 {
-                        0 => load!("tmm4", from.add(at), step),
-                        _ => load!("tmm5", from.add(at), step),
+                        0 => load!("tmm4", from.wrapping_add(at), step),
+                        _ => load!("tmm5", from.wrapping_add(at), step),
                     }
                     match (Q, m) {
                         (2, 0) => {
@@ -326,7 +326,7 @@ unsafe fn products<const M: usize, const Q: usize>(
                 }
                 before.finish(before.at_a_time);
                 weights = weights.add(groups * row);
-                from = from.add(4 * groups);
+                from = from.wrapping_add(4 * groups);
             }
         }
         for sum in 0..M * Q {

@@ -21,7 +21,8 @@ struct Left<T>([MaybeUninit<T>; MOST]);
 
 /// Work for one frame and one tile of output channels. Steps count elements.
 pub(super) struct Task<'a, A: Arithmetic> {
-    /// The runs of elements that an output sums over: first element for the output at row 0, column 0.
+    /// The runs of elements that an output sums over: first element for the output at row 0, column 0. Like the other pointers
+    /// of activations it may lie outside of the memory if row 0 is not asked for.
     pub taps: &'a [*const A::Element],
     /// Groups of a run.
     pub groups: usize,
@@ -140,7 +141,7 @@ unsafe fn tile<A: Arithmetic, L: Lanes<A>, const P: usize, const Q: usize>(task:
         let steps = [0, step, 2 * step, three, 4 * step, five, 2 * three];
         let mut weights = task.weights;
         for tap in task.taps {
-            let from = tap.add(at);
+            let from = tap.wrapping_add(at);
             let mut bases: [_; BASES] = std::array::from_fn(|n| opaque_pointer(from.wrapping_add(7 * n * step)));
             for _ in 0..task.groups {
                 let mut vectors = [L::weights(weights); Q];
@@ -186,10 +187,10 @@ pub(super) unsafe fn finish<A: Arithmetic, L: Lanes<A>, const Q: usize>(
     unsafe {
         for n in 0..positions * Q {
             let (p, q) = (n / Q, n % Q);
-            let to = task.to.add(y * task.output.row + (x + p) * task.output.column + q * L::LANES);
+            let to = task.to.wrapping_add(y * task.output.row + (x + p) * task.output.column + q * L::LANES);
             let mut residual = task.residual;
             if !residual.is_null() {
-                residual = residual.add(y * task.other.row + (x + p) * task.other.column + q * L::LANES);
+                residual = residual.wrapping_add(y * task.other.row + (x + p) * task.other.column + q * L::LANES);
             }
             let valid = (task.valid - q * L::LANES).min(L::LANES);
             L::finish(L::begin(left.add(n * L::LANES)), task.finish, task.channel + q * L::LANES, valid, residual, to);
