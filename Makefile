@@ -55,7 +55,7 @@ arm64: ## install what is missing and build the program for ARM64 boards
 test-arm64: arm64 ## the same, and under emulation run unit tests of what computes and recognize an action
 	.ci/arm64 cargo test --release --lib -- $(or $(ARGS),$(ARM64_TESTS))
 	.ci/arm64 cargo run --release -- --version
-	for run in "--engine tract --hop 12 --frames 106" "--engine native --mode stream --hop 4 --frames 121"; do \
+	for run in "--engine tract --hop 16 --frames 122" "--frames 135"; do \
 	EMULATED_CPU=cortex-a72 .ci/arm64 cargo run --release -- --source synthetic:1 --display none --events - --no-realtime \
 	  $$run | grep '"type":"start".*"label":"jumping_jack"'; done
 
