@@ -202,7 +202,7 @@ fn read(uri: &str) -> Result<Vec<Frame>, Error> {
 fn words(report: &Report) -> String {
     let row = |name: &str, t: &Times| format!("{name:<22} {:8.2} {:8.2} {:8.2}\n", t.p50, t.p90, t.p99);
     let mut text = format!(
-        "{} with {} {} ({}), {} thread, hop {}, {} frames, {} decisions\n{:<22} {:>8} {:>8} {:>8}\n",
+        "{} with {} {} ({}), {} thread(s), hop {}, {} frames, {} decisions\n{:<22} {:>8} {:>8} {:>8}\n",
         report.model,
         report.engine,
         report.precision,
