@@ -136,8 +136,8 @@ pub fn check_causal(network: &Network) -> Result<()> {
     for layer in &network.layers {
         averaged |= matches!(layer.work, Work::Mean { .. });
         if let Work::Conv(conv) = &layer.work {
-            let Extents { kernel, dilation, pad, .. } = conv.extents;
-            let (wanted, pad) = (dilation[0] * (kernel[0] - 1), pad[0]);
+            let Extents { kernel, pad, .. } = conv.extents;
+            let (wanted, pad) = (conv.extents.frames() - 1, pad[0]);
             if pad != (wanted, 0) {
                 let why = format_args!(
                     "it cannot be streamed: padding {pad:?} in time lets it see later frames, a causal kernel of {} has \
@@ -422,10 +422,10 @@ fn needs(network: &Network) -> (Vec<Layout>, Vec<usize>) {
     let mut histories = vec![1; network.values.len()];
     for layer in &network.layers {
         if let (Work::Conv(conv), Some(input)) = (&layer.work, layer.inputs.first()) {
-            let Extents { kernel, dilation, pad: [_, (top, bottom), (left, right)], .. } = conv.extents;
+            let [_, (top, bottom), (left, right)] = conv.extents.pad;
             let border = &mut layouts[*input].border;
             *border = border.union(Border { top, bottom, left, right });
-            histories[*input] = histories[*input].max(dilation[0] * (kernel[0] - 1) + 1);
+            histories[*input] = histories[*input].max(conv.extents.frames());
         }
     }
     (layouts, histories)

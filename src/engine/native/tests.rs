@@ -175,6 +175,13 @@ fn window(network: &Network, kernels: Kernels, threads: usize, clip: &[f32]) -> 
     logits
 }
 
+/// The logits by the graph's own definition.
+fn defined(graph: &Graph, weights: &Weights, clip: Vec<f32>) -> Vec<f32> {
+    let input = ArrayD::from_shape_vec(IxDyn(graph.input_shape()), clip).unwrap();
+    let outputs = reference::run(graph, weights, &[input.into()]).unwrap();
+    outputs[0].to_f32().iter().copied().collect()
+}
+
 /// Frame `t` of a clip of so many planes.
 fn plane(clip: &[f32], [channels, frames, height, width]: [usize; 4], t: usize) -> Vec<f32> {
     let area = height * width;
@@ -249,9 +256,7 @@ fn nets_are_those_of_the_reference() {
             let network = fuse(&graph, &weights).unwrap();
             let clip = clip(seed, network.values[0].shape);
             let logits = window(&network, Kernels::best(), 1, &clip);
-            let input = ArrayD::from_shape_vec(IxDyn(graph.input_shape()), clip).unwrap();
-            let outputs = reference::run(&graph, &weights, &[input.into()]).unwrap();
-            let wanted: Vec<f32> = outputs[0].to_f32().iter().copied().collect();
+            let wanted = defined(&graph, &weights, clip);
             let tolerance = if quantized { 0.1 } else { 1e-5 };
             let case = format!("seed {seed}, int8 {quantized}, residual {residual}");
             assert!(near(&logits, &wanted, tolerance), "{case}: {logits:?}, right {wanted:?}");
@@ -301,9 +306,7 @@ fn what_is_read_twice_is_free_once() {
     let network = fuse(&graph, &weights).unwrap();
     let clip = self::clip(1, network.values[0].shape);
     let logits = window(&network, Kernels::best(), 1, &clip);
-    let input = ArrayD::from_shape_vec(IxDyn(graph.input_shape()), clip).unwrap();
-    let outputs = reference::run(&graph, &weights, &[input.into()]).unwrap();
-    let wanted: Vec<f32> = outputs[0].to_f32().iter().copied().collect();
+    let wanted = defined(&graph, &weights, clip);
     assert!(near(&logits, &wanted, 1e-5), "{logits:?}, right {wanted:?}");
 }
 

@@ -30,6 +30,13 @@ pub struct Extents {
     pub pad: [(usize, usize); 3],
 }
 
+impl Extents {
+    /// Frames of the input that lie in the kernel's reach over T.
+    pub fn frames(&self) -> usize {
+        self.dilation[0] * (self.kernel[0] - 1) + 1
+    }
+}
+
 /// A convolution's extents and the frames between which it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {

@@ -25,7 +25,7 @@ impl<A: Arithmetic> Pair<A> {
     /// Both as one. The second sees the same pixel over time, without a border, and what the first computes.
     pub fn new(first: Conv<A>, second: Conv<A>) -> Self {
         let between = first.geometry().output;
-        let row = between.row() * frames_seen(&second) * size_of::<A::Element>();
+        let row = between.row() * second.geometry().extents.frames() * size_of::<A::Element>();
         Self::of_rows(first, second, (BETWEEN_IN_CACHE / row.max(1)).clamp(1, between.height))
     }
 
@@ -36,7 +36,7 @@ impl<A: Arithmetic> Pair<A> {
 
     /// As many frames, of so many rows, as each thread needs between the two.
     pub fn between(&self) -> (Layout, usize) {
-        (Layout { height: self.rows, ..self.first.geometry().output }, frames_seen(&self.second))
+        (Layout { height: self.rows, ..self.first.geometry().output }, self.second.geometry().extents.frames())
     }
 
     /// Computes all `frames` of `output` from all of `input`, of which there are `count`, by way of `middle` frames that only
@@ -90,10 +90,4 @@ impl<A: Arithmetic> Pair<A> {
             }
         });
     }
-}
-
-/// Frames of its input that lie in the extent of a kernel over time.
-fn frames_seen<A: Arithmetic>(conv: &Conv<A>) -> usize {
-    let Extents { kernel, dilation, .. } = conv.geometry().extents;
-    dilation[0] * (kernel[0] - 1) + 1
 }

@@ -55,6 +55,12 @@ fn filled<T: Plain>(layout: Layout, slots: usize, padding: T, mut value: impl Fn
     frames
 }
 
+/// Frames that a convolution makes of so many, if there are enough.
+fn taken(frames: usize, extents: &Extents) -> Option<usize> {
+    let (before, after) = extents.pad[0];
+    (frames + before + after).checked_sub(extents.frames()).map(|room| room / extents.stride[0] + 1)
+}
+
 /// One convolution of `count` frames with every kernel, compared with the definition by `same`.
 fn check<A: Tabled>(
     geometry: &Geometry,
@@ -65,10 +71,7 @@ fn check<A: Tabled>(
     same: impl Fn(A::Element, A::Element) -> bool,
 ) -> Result<()> {
     let count = input.slots();
-    let extent = geometry.extents.dilation[0] * (geometry.extents.kernel[0] - 1) + 1;
-    let padded = count + geometry.extents.pad[0].0 + geometry.extents.pad[0].1;
-    let Some(room) = padded.checked_sub(extent) else { return Ok(()) };
-    let wanted = room / geometry.extents.stride[0] + 1;
+    let Some(wanted) = taken(count, &geometry.extents) else { return Ok(()) };
     let planes: Vec<_> = (0..count).map(|t| interior(input, t)).collect();
     for kernels in Kernels::available() {
         let conv = Conv::<A>::new(kernels, *geometry, weights, begin, finish())?;
@@ -176,11 +179,6 @@ fn pairs_are_two_convolutions() {
         };
         let output = Layout { channels: random.usize(1..=40), ..between };
         let second = Geometry { extents, input: between, output };
-        let taken = |frames: usize, extents: &Extents| {
-            let Extents { kernel, stride, dilation, pad } = extents;
-            let room = (frames + pad[0].0 + pad[0].1).checked_sub(dilation[0] * (kernel[0] - 1) + 1);
-            room.map(|room| room / stride[0] + 1)
-        };
         let count = random.usize(1..=8);
         let Some(middle) = taken(count, &first.extents) else { return };
         let Some(frames) = taken(middle, &second.extents) else { return };
