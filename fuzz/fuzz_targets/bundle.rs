@@ -114,7 +114,7 @@ fn seed(rng: &mut Rng) -> Option<Vec<u8>> {
         name: "seed".into(),
         architecture: "test".into(),
         input,
-        output: Output { activation: Activation::Softmax, classes: labels.len() },
+        output: Output { activation: Activation::Softmax, classes: labels.len(), per_frame: false },
         run: Run { mode: if rng.bool() { Mode::Window } else { Mode::Stream }, hop: 2 },
         decision: Settings { nothing: "none".into(), ..Settings::default() },
         sided: if labels.len() > 2 { vec![["wave".into(), "jump".into()]] } else { vec![] },

@@ -1,22 +1,25 @@
 //! A model bundle: a folder with `manifest.toml`, `labels.txt`, `model.onnx`, `golden.safetensors` and perhaps
-//! `model.int8.onnx`. Blocks on the file system.
+//! `model.int8.onnx`; of a recurrent model the files are `model.step.onnx` and `model.step.int8.onnx`. Blocks on the file
+//! system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use tract_onnx::pb::ModelProto;
 
 use super::graph::{Graph, Weights};
-use super::onnx::check::check_signature;
+use super::onnx::check::{State, check_signature};
 use super::{Golden, Manifest, onnx, read_file, replace_file};
 use crate::{Error, ErrorKind, Result};
 
 const MANIFEST: &str = "manifest.toml";
 const LABELS: &str = "labels.txt";
-const MODEL: &str = "model.onnx";
-/// Only in bundles that have been quantised.
-const MODEL_INT8: &str = "model.int8.onnx";
+/// In f32 and, only in bundles that have been quantised, in integers.
+const MODEL: [&str; 2] = ["model.onnx", "model.int8.onnx"];
+/// Those of a recurrent model: of one frame.
+const STEP: [&str; 2] = ["model.step.onnx", "model.step.int8.onnx"];
 const GOLDEN: &str = "golden.safetensors";
 
 /// A bundle that was read and found consistent.
@@ -46,18 +49,16 @@ impl Bundle {
             return Err(refuse(dir, format_args!("no model bundle: there is no {MANIFEST} in it")));
         }
         let manifest = Manifest::parse(&text(&path)?).map_err(|error| error.within(path.display()))?;
-        check_files(dir, &manifest.sha256)?;
+        check_files(dir, &manifest)?;
         let labels_path = dir.join(LABELS);
         let labels = parse_labels(&text(&labels_path)?).map_err(|error| error.within(labels_path.display()))?;
         manifest.check_labels(&labels).map_err(|error| error.within(path.display()))?;
         let bundle = Self { dir: dir.to_owned(), manifest, labels };
-        let within = |file: &str, error: Error| error.within(dir.join(file).display());
-        let (clip, classes) = (bundle.manifest.input.clip_shape(), bundle.labels.len());
-        check_signature(&onnx::read(&bundle.onnx())?, clip, classes).map_err(|e| within(MODEL, e))?;
+        bundle.signature(&bundle.onnx(), &onnx::read(&bundle.onnx())?)?;
         let golden = bundle.golden()?;
         if let Some(path) = bundle.onnx_int8() {
-            check_signature(&onnx::read(&path)?, clip, classes).map_err(|e| within(MODEL_INT8, e))?;
-            let listed = bundle.manifest.sha256.contains_key(MODEL_INT8);
+            bundle.signature(&path, &onnx::read(&path)?)?;
+            let listed = bundle.manifest.sha256.contains_key(models(&bundle.manifest)[1]);
             if !listed || golden.logits_int8.is_none() {
                 let lacks =
                     if listed { "golden.safetensors has no 'logits_int8'" } else { "manifest.toml does not list it" };
@@ -69,12 +70,18 @@ impl Bundle {
 
     /// The f32 model.
     pub fn onnx(&self) -> PathBuf {
-        self.dir.join(MODEL)
+        self.dir.join(models(&self.manifest)[0])
     }
 
     /// The quantised model, if the bundle has one.
     pub fn onnx_int8(&self) -> Option<PathBuf> {
-        Some(self.dir.join(MODEL_INT8)).filter(|path| path.is_file())
+        Some(self.dir.join(models(&self.manifest)[1])).filter(|path| path.is_file())
+    }
+
+    /// Checks that the model in the file at `path` has the inputs and outputs that the manifest names; what it remembers.
+    pub(crate) fn signature(&self, path: &Path, model: &ModelProto) -> Result<Vec<State>> {
+        let output = (self.labels.len(), self.manifest.output.per_frame);
+        check_signature(model, self.manifest.input.clip_shape(), output).map_err(|error| error.within(path.display()))
     }
 
     /// What to say when there is none.
@@ -153,7 +160,7 @@ fn refuse_foreign(dir: &Path) -> Result<()> {
     }
     for entry in fs::read_dir(dir).map_err(|why| failed(&why))? {
         let name = entry.map_err(|why| failed(&why))?.file_name();
-        if ![MANIFEST, LABELS, MODEL, MODEL_INT8, GOLDEN].iter().any(|known| name == *known) {
+        if ![MANIFEST, LABELS, GOLDEN].iter().chain(&MODEL).chain(&STEP).any(|known| name == *known) {
             let name = name.display();
             return Err(failed(&format_args!("'{name}' is no part of a bundle: move it away or name another folder")));
         }
@@ -165,13 +172,14 @@ fn fill(dir: &Path, parts: Parts<'_>) -> Result<Bundle> {
     let Parts { mut manifest, labels, model: (graph, weights), int8, golden } = parts;
     let text = labels.iter().map(|label| format!("{label}\n")).collect::<String>();
     replace_file(&dir.join(LABELS), text.as_bytes())?;
-    onnx::write(graph, weights, &dir.join(MODEL))?;
+    let [model, model_int8] = models(&manifest);
+    onnx::write(graph, weights, &dir.join(model))?;
     if let Some((graph, weights)) = int8 {
-        onnx::write(graph, weights, &dir.join(MODEL_INT8))?;
+        onnx::write(graph, weights, &dir.join(model_int8))?;
     }
     golden.write(&dir.join(GOLDEN))?;
     manifest.sha256 = BTreeMap::new();
-    for file in [LABELS, MODEL, GOLDEN].into_iter().chain(int8.map(|_| MODEL_INT8)) {
+    for file in [LABELS, model, GOLDEN].into_iter().chain(int8.map(|_| model_int8)) {
         manifest.sha256.insert(file.into(), sha256(&read_file(&dir.join(file))?));
     }
     replace_file(&dir.join(MANIFEST), manifest.to_toml()?.as_bytes())?;
@@ -198,10 +206,16 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn check_files(dir: &Path, hashes: &BTreeMap<String, String>) -> Result<()> {
-    let manifest = dir.join(MANIFEST);
-    let field = |name: &str, why: &str| refuse(&manifest, format_args!("field 'sha256', '{name}': {why}"));
-    if let Some(missing) = [LABELS, MODEL, GOLDEN].into_iter().find(|name| !hashes.contains_key(*name)) {
+/// The names of the models' files.
+fn models(manifest: &Manifest) -> [&'static str; 2] {
+    if manifest.output.per_frame { STEP } else { MODEL }
+}
+
+fn check_files(dir: &Path, manifest: &Manifest) -> Result<()> {
+    let (path, hashes) = (dir.join(MANIFEST), &manifest.sha256);
+    let field = |name: &str, why: &str| refuse(&path, format_args!("field 'sha256', '{name}': {why}"));
+    let model = models(manifest)[0];
+    if let Some(missing) = [LABELS, model, GOLDEN].into_iter().find(|name| !hashes.contains_key(*name)) {
         return Err(field(missing, "the file is not listed: export the bundle again"));
     }
     for (name, hash) in hashes {

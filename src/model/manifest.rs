@@ -107,6 +107,10 @@ pub struct Output {
     pub activation: Activation,
     /// Number of classes, K: as many as `labels.txt` has lines.
     pub classes: usize,
+    /// Whether the model is recurrent: it sees a frame at a time, has logits for each, and remembers what it needs of those
+    /// before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_frame: bool,
 }
 
 /// How logits become scores.

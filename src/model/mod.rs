@@ -1,6 +1,7 @@
 //! The model bundle on disk (`models/<name>/`) and the graph an architecture is written as.
 
 pub mod bundle;
+pub mod functions;
 pub mod golden;
 pub mod graph;
 pub mod manifest;

@@ -233,7 +233,7 @@ mod tests {
                 mean: vec![0.0],
                 std: vec![1.0],
             },
-            output: Output { activation: Activation::Softmax, classes: 2 },
+            output: Output { activation: Activation::Softmax, classes: 2, per_frame: false },
             run: Run { mode: Mode::Window, hop: 1 },
             decision: Settings { smoothing_s: 0.0, min_duration_s: 0.0, merge_gap_s: 0.0, ..Settings::default() },
             quantisation: None,

@@ -58,7 +58,7 @@ fn manifest(colour: Colour, [frames, height, width]: [usize; 3], classes: usize)
         name: "test".into(),
         architecture: "random".into(),
         input: Input { frames, height, width, colour, frame_rate: 12.0, resize: Resize::Crop, mean, std },
-        output: Output { activation: Activation::Softmax, classes },
+        output: Output { activation: Activation::Softmax, classes, per_frame: false },
         run: Run { mode: Mode::Window, hop: 2 },
         decision: Default::default(),
         quantisation: None,

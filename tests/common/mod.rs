@@ -54,7 +54,7 @@ pub fn tiny(dir: &Path) -> Bundle {
             mean: vec![0.0; 3],
             std: vec![0.1; 3],
         },
-        output: Output { activation: Activation::Softmax, classes: LABELS.len() },
+        output: Output { activation: Activation::Softmax, classes: LABELS.len(), per_frame: false },
         run: Run { mode: Mode::Window, hop: 1 },
         decision: settings,
         quantisation: None,

@@ -4,7 +4,8 @@
 //! is a 2-D convolution as it stands, and a 1 x k x k convolution is one of the same memory seen as `[N * T, C, H, W]`:
 //! no copies, and the library's 2-D kernels are several times as fast as its 3-D ones.
 //!
-//! Graphs have a batch axis of 1; the net runs any N. Operations that no architecture has yet are refused when the net is
+//! Graphs have a batch axis of 1; the net runs any N. The graph of a recurrent net is that of one frame; the net runs any
+//! number of them, frame by frame only where it must: see [`crate::recurrence`]. Operations that no architecture has yet are refused when the net is
 //! made. Quantised values are computed in floats: integers as such, and what is computed between dequantised values in f32,
 //! so that results are those of integer arithmetic but for ties in rounding.
 
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use kinora::model::graph::{
-    Binary, Conv, Element, Graph, Node, Op, PoolFunction, Quantization, Role, Unary, Value, Weights,
+    Binary, Conv, Element, Graph, Node, Op, PoolFunction, Quantization, Role, Slice, Unary, Value, Weights,
 };
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
@@ -20,6 +21,7 @@ use tch::{Device, Kind, Tensor};
 use crate::imitation::{self, Imitation};
 use crate::quantize::Ranges;
 use crate::random;
+use crate::recurrence::{self, Loop};
 
 /// Share of a batch in the running statistics of a normalisation.
 const MOMENTUM: f64 = 0.1;
@@ -55,6 +57,8 @@ pub struct Net {
     tensors: BTreeMap<String, Tensor>,
     /// How many nodes read each value.
     readers: Vec<usize>,
+    /// What runs frame by frame, if the net is recurrent.
+    loops: Vec<Loop>,
     /// Whether it computes as if in integers, and with which steps.
     imitation: Option<Imitation>,
     device: Device,
@@ -70,7 +74,10 @@ impl Net {
             let why = || format!("node '{}': operation '{}' is not computed with these settings", node.name, node.op);
             ensure!(trains(&graph, node), why());
         }
-        ensure!(graph.inputs().count() == 1 && graph.outputs().len() == 1, "one input and one output wanted");
+        let states = graph.states().len();
+        let ends = [graph.inputs().count(), graph.outputs().len()];
+        ensure!(ends == [1 + states; 2], "one input and one output wanted, and no others but states");
+        let loops = recurrence::loops(&graph)?;
         let mut random = fastrand::Rng::with_seed(seed);
         let mut tensors = BTreeMap::new();
         for parameter in graph.parameters() {
@@ -93,7 +100,10 @@ impl Net {
         for input in graph.nodes().iter().flat_map(|node| &node.inputs) {
             readers[input.index()] += 1;
         }
-        Ok(Self { graph, tensors, readers, imitation: None, device })
+        let first = recurrence::first_biases(&graph);
+        let mut net = Self { graph, tensors, readers, loops, imitation: None, device };
+        net.set(&first)?;
+        Ok(net)
     }
 
     /// From now on the net computes as its quantised form does, values rounded to the steps of `ranges` and weights to i8 per
@@ -146,9 +156,20 @@ impl Net {
         self.tensors.iter().map(|(name, tensor)| Ok((name.clone(), to_array(tensor)?))).collect()
     }
 
-    /// The logits `[N, K]`, f32, of `clips` `[N, C, T, H, W]`. Of clips that are longer than the graph's the mean before the
-    /// head is over the last positions only, as many as the graph's clips have: what a causal net's stream computes once it
-    /// has seen all of the clip.
+    /// Whether the net is recurrent: then it has logits for every frame.
+    pub fn recurrent(&self) -> bool {
+        !self.loops.is_empty()
+    }
+
+    /// The nodes that run frame by frame, by name.
+    pub fn repeated(&self) -> impl Iterator<Item = &str> {
+        let nodes = self.loops.iter().flat_map(|repeated| &repeated.nodes);
+        nodes.map(|node| self.graph.nodes()[*node].name.as_str())
+    }
+
+    /// The logits, f32, of `clips` `[N, C, T, H, W]`: `[N, K]`, of a recurrent net `[N, T, K]`. Of clips that are longer than
+    /// the graph's the mean before the head is over the last positions only, as many as the graph's clips have: what a causal
+    /// net's stream computes once it has seen all of the clip.
     ///
     /// # Errors
     /// When the shape is wrong or the device fails, naming the node.
@@ -156,8 +177,18 @@ impl Net {
         self.forward_with(clips, pass, &mut |_, _| Ok(()))
     }
 
+    /// The logits `[N, K]` that answer `clips`: of a recurrent net those of the last frame.
+    ///
+    /// # Errors
+    /// As [`Net::forward`].
+    pub fn answer(&self, clips: &Tensor, pass: Pass) -> Result<Tensor> {
+        let logits = self.forward(clips, pass)?;
+        if self.recurrent() { Ok(logits.f_select(1, -1)?) } else { Ok(logits) }
+    }
+
     /// As [`Net::forward`], and every value is shown to `look` with its node as soon as it is computed, before anything
-    /// reads it. Values over time and place are `[N, C, T, H * W]` with the channels innermost in memory.
+    /// reads it. Values over time and place are `[N, C, T, H * W]` with the channels innermost in memory; of what runs frame
+    /// by frame each frame is shown on its own.
     ///
     /// # Errors
     /// As [`Net::forward`]; those of `look`.
@@ -175,12 +206,24 @@ impl Net {
         let x = self.rounded(&self.graph.nodes()[0], x)?;
         look(&self.graph.nodes()[0], &x)?;
         let mut values: Vec<Option<Tensor>> = vec![Some(x)];
+        values.resize_with(self.graph.nodes().len(), || None);
         let mut left = self.readers.clone();
-        for node in &self.graph.nodes()[1..] {
-            let result = self.run(node, &values, &left, pass).and_then(|x| self.rounded(node, x));
+        for (index, node) in self.graph.nodes().iter().enumerate().skip(1) {
+            if let Some(repeated) = self.loops.iter().find(|repeated| repeated.nodes.contains(&index)) {
+                if repeated.last() == Some(index) {
+                    self.repeat(repeated, &mut values, pass, look)?;
+                }
+                continue;
+            }
+            let x = node.inputs.first().map(|input| (left[input.index()], &self.graph.node(*input).op));
+            // Nobody else reads it, its maker's gradient does not need it, and it is no view: a gradient through an
+            // overwritten view would be copied to another memory layout, at several times the cost.
+            let overwrite = matches!(x, Some((1, Op::BatchNorm { .. } | Op::Binary(_)))) && self.device == Device::Cpu;
+            let value = |value: Value| values[value.index()].as_ref().map(Tensor::shallow_clone);
+            let result = self.run(node, &value, overwrite, pass).and_then(|x| self.rounded(node, x));
             let result = result.with_context(|| format!("node '{}'", node.name))?;
             look(node, &result)?;
-            values.push(Some(result));
+            values[index] = Some(result);
             for input in &node.inputs {
                 left[input.index()] -= 1;
                 if left[input.index()] == 0 {
@@ -188,32 +231,79 @@ impl Net {
                 }
             }
         }
-        let logits = values.pop().flatten().context("the graph is empty")?;
+        let (_, output) = self.graph.outputs().swap_remove(0);
+        let logits = values.swap_remove(output.index()).context("the logits were freed too early")?;
         Ok(logits.f_to_kind(Kind::Float)?)
     }
 
-    fn run(&self, node: &Node, values: &[Option<Tensor>], left: &[usize], pass: Pass) -> Result<Tensor> {
-        let value = |value: Value| -> Result<Tensor> {
-            Ok(values[value.index()].as_ref().context("a value was freed too early")?.shallow_clone())
-        };
-        let Some(&input) = node.inputs.first() else { anyhow::bail!("a second input") };
-        let mut x = value(input)?;
-        // Nobody else reads it, its maker's gradient does not need it, and it is no view: a gradient through an
-        // overwritten view would be copied to another memory layout, at several times the cost.
-        let overwrite = left[input.index()] == 1
-            && matches!(self.graph.node(input).op, Op::BatchNorm { .. } | Op::Binary(_))
-            && x.device() == Device::Cpu;
-        let before = &self.graph.node(input).shape[1..];
+    /// Runs a loop over all frames of the values that it reads, and puts those that others read into `values`.
+    fn repeat(&self, repeated: &Loop, values: &mut [Option<Tensor>], pass: Pass, look: &mut Look<'_>) -> Result<()> {
+        let Loop { nodes, states, shown, .. } = repeated;
+        let given =
+            nodes.iter().flat_map(|node| &self.graph.nodes()[*node].inputs).find(|x| !nodes.contains(&x.index()));
+        let given =
+            given.and_then(|given| values[given.index()].as_ref()).context("a recurrence that reads nothing")?;
+        let (clips, frames, kind) = (given.size()[0], given.size()[2], given.kind());
+        let mut before: BTreeMap<usize, Tensor> = BTreeMap::new();
+        for (state, _) in states {
+            let [_, channels, _, height, width] = self.graph.nodes()[*state].shape[..] else {
+                anyhow::bail!("node '{}': a state [1, C, 1, H, W] wanted", self.graph.nodes()[*state].name)
+            };
+            let zeros = Tensor::f_zeros([clips, 1, (height * width) as i64, channels as i64], (kind, self.device))?;
+            before.insert(*state, zeros.f_permute([0, 3, 1, 2])?);
+        }
+        let mut made: BTreeMap<usize, Vec<Tensor>> = shown.iter().map(|node| (*node, vec![])).collect();
+        for t in 0..frames {
+            let mut now: BTreeMap<usize, Tensor> = BTreeMap::new();
+            for &index in nodes {
+                let node = &self.graph.nodes()[index];
+                let value = |value: Value| match now.get(&value.index()) {
+                    Some(x) => Some(x.shallow_clone()),
+                    None => values[value.index()].as_ref().and_then(|x| x.f_narrow(2, t, 1).ok()),
+                };
+                let result = match before.get(&index) {
+                    Some(state) => Ok(state.shallow_clone()),
+                    None => self.run(node, &value, false, pass),
+                };
+                let result =
+                    result.and_then(|x| self.rounded(node, x)).with_context(|| format!("node '{}'", node.name))?;
+                look(node, &result)?;
+                now.insert(index, result);
+            }
+            for (state, next) in states {
+                before.insert(*state, now[next].shallow_clone());
+            }
+            made.iter_mut().for_each(|(node, frames)| frames.push(now[node].shallow_clone()));
+        }
+        for (node, frames) in made {
+            // Along T with the channels innermost.
+            let innermost: Vec<Tensor> = frames.iter().map(|x| x.f_permute([0, 2, 3, 1])).collect::<Result<_, _>>()?;
+            values[node] = Some(Tensor::f_cat(&innermost, 1)?.f_permute([0, 3, 1, 2])?);
+        }
+        Ok(())
+    }
+
+    /// What `node` computes of the values that it reads, the first of which it may `overwrite`.
+    fn run(&self, node: &Node, value: &dyn Fn(Value) -> Option<Tensor>, overwrite: bool, pass: Pass) -> Result<Tensor> {
+        let value = |n: usize| node.inputs.get(n).and_then(|x| value(*x)).context("a value that it reads is not there");
+        let mut x = value(0)?;
+        let before = &self.graph.node(node.inputs[0]).shape[1..];
         Ok(match &node.op {
-            Op::Input => x,
             Op::Conv(conv) => self.conv(node, conv, &x, before)?,
             Op::BatchNorm { .. } if self.imitation.is_some() => x,
             Op::BatchNorm { eps } => self.batch_norm(node, *eps, &x, pass)?,
             Op::Unary(Unary::Relu) if overwrite => x.f_relu_()?,
-            Op::Unary(Unary::Relu) => x.f_relu()?,
+            Op::Unary(function) => unary(*function, &x)?,
             Op::Pool(pool) => average_pool(&x, before, &pool.kernel)?,
-            Op::Binary(Binary::Add) if overwrite => x.f_add_(&value(node.inputs[1])?)?,
-            Op::Binary(Binary::Add) => x.f_add(&value(node.inputs[1])?)?,
+            Op::Binary(Binary::Add) if overwrite => x.f_add_(&value(1)?)?,
+            Op::Binary(Binary::Add) => x.f_add(&value(1)?)?,
+            Op::Binary(Binary::Sub) => x.f_sub(&value(1)?)?,
+            Op::Binary(Binary::Mul) => x.f_mul(&value(1)?)?,
+            Op::Slice(slice) => x.f_narrow(1, slice.start as i64, slice.length as i64)?,
+            // Of each frame on its own, `[N, T, C]`.
+            Op::Mean { .. } if self.recurrent() => {
+                x.f_mean_dim([3].as_slice(), false, Kind::Float)?.f_transpose(1, 2)?
+            }
             Op::Mean { .. } => {
                 let last = before[1] as i64;
                 x.f_narrow(2, x.size()[2] - last, last)?.f_mean_dim([2, 3].as_slice(), false, Kind::Float)?
@@ -296,8 +386,9 @@ fn trains(graph: &Graph, node: &Node) -> bool {
     match &node.op {
         Op::Input => node.element == Element::F32 && matches!(node.shape[..], [1, _, _, _, _]),
         Op::Conv(conv) => conv.kernel.len() == 3 && conv.groups == 1 && plain(&[], &conv.dilation),
-        Op::BatchNorm { .. } | Op::Unary(Unary::Relu) => true,
-        Op::Binary(Binary::Add) => node.inputs.iter().all(|x| graph.node(*x).shape == node.shape),
+        Op::BatchNorm { .. } | Op::Unary(_) => true,
+        Op::Binary(_) => node.inputs.iter().all(|x| graph.node(*x).shape == node.shape),
+        Op::Slice(Slice { axis, step, .. }) => *axis == 1 && *step == 1,
         Op::Pool(pool) => {
             let mean = matches!(pool.function, PoolFunction::Average { .. });
             mean && pool.kernel.len() == 3
@@ -310,6 +401,18 @@ fn trains(graph: &Graph, node: &Node) -> bool {
         Op::Quantize(q) | Op::Dequantize(q) => q.scale.len() == 1,
         _ => false,
     }
+}
+
+fn unary(function: Unary, x: &Tensor) -> Result<Tensor> {
+    Ok(match function {
+        Unary::Relu => x.f_relu()?,
+        Unary::Clip { min, max } => x.f_clamp(f64::from(min), f64::from(max))?,
+        Unary::Sigmoid => x.f_sigmoid()?,
+        Unary::HardSigmoid { alpha, beta } => {
+            x.f_mul_scalar(f64::from(alpha))?.f_add_scalar(f64::from(beta))?.f_clamp(0.0, 1.0)?
+        }
+        Unary::Tanh => x.f_tanh()?,
+    })
 }
 
 /// The integers of `x` as floats, rounded half to even.
@@ -462,9 +565,9 @@ mod tests {
     #[test]
     fn what_is_not_trained_is_refused_by_name() {
         let (mut graph, clip) = Graph::new(INPUT);
-        graph.push("half", Op::Unary(Unary::Sigmoid), &[clip]).unwrap();
+        graph.push("half", Op::Softmax { axis: 1 }, &[clip]).unwrap();
         let error = Net::new(graph, Device::Cpu, 1).err().unwrap().to_string();
-        assert!(error.contains("'half'") && error.contains("'sigmoid'"), "{error}");
+        assert!(error.contains("'half'") && error.contains("'softmax'"), "{error}");
     }
 
     #[test]

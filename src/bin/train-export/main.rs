@@ -15,6 +15,7 @@ mod plots;
 mod progress;
 mod quantize;
 mod random;
+mod recurrence;
 mod settings;
 mod stream;
 mod training;

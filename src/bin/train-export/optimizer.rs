@@ -122,14 +122,30 @@ pub fn average(average: &mut Net, net: &Net, decay: f64, step: u64) -> Result<()
     })
 }
 
-/// Loss and number of right answers of `logits` `[N, K]` for `labels` `[N]`.
+/// Loss and number of right answers of `logits` `[N, K]` for `labels` `[N]`. Of logits for every frame, `[N, T, K]`, the last
+/// `window` count: the loss rises evenly from its first frame, which can hardly know, to its last (Ng et al., Beyond Short
+/// Snippets, 2015), whose answer is the clip's.
 ///
 /// # Errors
 /// When the device fails.
-pub fn score(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<(Tensor, i64)> {
-    let loss = logits.f_cross_entropy_loss::<Tensor>(labels, None, tch::Reduction::Mean, -100, smoothing)?;
-    let right = logits.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
-    Ok((loss, i64::try_from(right)?))
+pub fn score(logits: &Tensor, labels: &Tensor, window: usize, smoothing: f64) -> Result<(Tensor, i64)> {
+    let entropy = |logits: &Tensor, labels: &Tensor, reduction: tch::Reduction| {
+        logits.f_cross_entropy_loss::<Tensor>(labels, None, reduction, -100, smoothing)
+    };
+    let right = |answer: &Tensor| -> Result<i64> {
+        Ok(i64::try_from(answer.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?)?)
+    };
+    if logits.dim() == 2 {
+        return Ok((entropy(logits, labels, tch::Reduction::Mean)?, right(logits)?));
+    }
+    let (clips, frames, classes) = logits.size3()?;
+    let window = (window as i64).min(frames);
+    let counted = logits.f_narrow(1, frames - window, window)?.f_reshape([-1, classes])?;
+    let repeated = labels.f_unsqueeze(1)?.f_expand([clips, window], false)?.f_reshape([-1])?;
+    let each = entropy(&counted, &repeated, tch::Reduction::None)?.f_reshape([clips, window])?;
+    let rising = Tensor::f_arange_start(1, window + 1, (Kind::Float, logits.device()))?;
+    let loss = each.f_mul(&rising.f_div(&rising.f_sum(Kind::Float)?)?)?.f_sum(Kind::Float)?.f_div_scalar(clips)?;
+    Ok((loss, right(&logits.f_select(1, -1)?)?))
 }
 
 #[cfg(test)]

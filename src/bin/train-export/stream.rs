@@ -4,14 +4,18 @@ use kinora::engine::{Kernels, Native};
 use kinora::model::graph::{Graph, Op, Weights};
 use kinora::model::manifest::Mode;
 
-/// How many frames before the window the answer of the net of `graph` depends on when it is run in `mode`: none in a window;
-/// in a stream those that the first of its layers' last positions look back on.
+/// How many frames before a window of so many `frames` the answer of the net of `graph` depends on when it is run in `mode`:
+/// none in a window; in a stream those that the first of its layers' last positions look back on. A recurrent net remembers
+/// for ever; as many frames as a window has are shown to it.
 ///
 /// # Errors
 /// `Engine`, naming the layer, when the net cannot be streamed.
-pub fn past(graph: &Graph, weights: &Weights, mode: Mode) -> kinora::Result<usize> {
+pub fn past(graph: &Graph, weights: &Weights, mode: Mode, frames: usize) -> kinora::Result<usize> {
     if mode == Mode::Window {
         return Ok(0);
+    }
+    if !graph.states().is_empty() {
+        return Ok(frames);
     }
     Native::new(graph, weights, mode, Kernels::best(), 1)?;
     // Of each value: how many frames before a position's own it depends on, and frames from one position to the next.
@@ -45,7 +49,7 @@ mod tests {
     }
 
     fn past_of(net: &Net, mode: Mode) -> kinora::Result<usize> {
-        past(net.graph(), &net.weights().unwrap(), mode)
+        past(net.graph(), &net.weights().unwrap(), mode, FRAMES)
     }
 
     fn logits(net: &Net, clip: &Tensor) -> Vec<f32> {

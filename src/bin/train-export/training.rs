@@ -91,7 +91,7 @@ impl Run {
         let seed = settings.seed;
         let mut net = Net::new(info.graph()?, plan.device, seed)?;
         let mut average = Net::new(info.graph()?, plan.device, seed)?;
-        let past = crate::stream::past(net.graph(), &net.weights()?, plan.mode)?;
+        let past = crate::stream::past(net.graph(), &net.weights()?, plan.mode, plan.input.frames)?;
         let mut optimizer = AdamW::new(&net, settings.weight_decay, settings.max_norm);
         if plan.resume {
             let checkpoint = resume(&plan.out.join(LAST), &mut info)?;
@@ -207,7 +207,8 @@ impl Run {
     fn step(&mut self, batch: &Batch, rate: f64) -> Result<(f64, i64)> {
         let (clips, labels) = tensors(batch, &self.net)?;
         let logits = self.net.forward(&clips, Pass::Train(self.precision))?;
-        let (loss, right) = optimizer::score(&logits, &labels, self.plan.settings.label_smoothing)?;
+        let (loss, right) =
+            optimizer::score(&logits, &labels, self.plan.input.frames, self.plan.settings.label_smoothing)?;
         let value = f64::try_from(&loss)?;
         if !value.is_finite() {
             bail!(
@@ -236,7 +237,8 @@ impl Run {
         }
         let batches = Batches { size, past: self.past..=self.past, workers: self.workers, seed: 0 };
         let loader = Loader::new(self.dataset.clone(), Part::Validation, batches);
-        let tally = evaluate(&self.average, loader.take(wanted.div_ceil(size)), stop)?;
+        let batches = loader.take(wanted.div_ceil(size));
+        let tally = evaluate(&self.average, self.plan.input.frames, batches, stop)?;
         Ok((tally.clips() > 0 && !stop.requested()).then(|| (tally.loss(), tally.accuracy())))
     }
 
@@ -317,11 +319,11 @@ fn tensors(batch: &Batch, net: &Net) -> Result<(Tensor, Tensor)> {
     Ok((clips, Tensor::f_from_slice(&batch.labels)?.f_to_device(net.device())?))
 }
 
-/// Loss and accuracy of `net` over `batches`, in f32; ends early when `stop` goes up.
+/// Loss and accuracy of `net` over `batches` of clips with windows of so many frames, in f32; ends early when `stop` goes up.
 ///
 /// # Errors
 /// When a batch cannot be loaded or the device fails.
-pub fn evaluate(net: &Net, batches: impl Iterator<Item = Result<Batch>>, stop: &Stop) -> Result<Tally> {
+pub fn evaluate(net: &Net, window: usize, batches: impl Iterator<Item = Result<Batch>>, stop: &Stop) -> Result<Tally> {
     let mut tally = Tally::default();
     for batch in batches {
         if stop.requested() {
@@ -329,7 +331,8 @@ pub fn evaluate(net: &Net, batches: impl Iterator<Item = Result<Batch>>, stop: &
         }
         let batch = batch?;
         let (clips, labels) = tensors(&batch, net)?;
-        let (loss, right) = tch::no_grad(|| optimizer::score(&net.forward(&clips, Pass::Evaluate)?, &labels, 0.0))?;
+        let (loss, right) =
+            tch::no_grad(|| optimizer::score(&net.forward(&clips, Pass::Evaluate)?, &labels, window, 0.0))?;
         tally.add(f64::try_from(loss)?, right, batch.labels.len() as i64);
     }
     Ok(tally)
@@ -460,7 +463,7 @@ mod tests {
         let mut net = Net::new(info.graph().unwrap(), Device::Cpu, 9).unwrap();
         net.set(&checkpoint.average()).unwrap();
         let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, validation(0));
-        let tally = evaluate(&net, loader, &Stop::default()).unwrap();
+        let tally = evaluate(&net, 4, loader, &Stop::default()).unwrap();
         assert!((tally.accuracy() - rows[7][6]).abs() < 1e-9);
     }
 
@@ -480,7 +483,7 @@ mod tests {
         let mut net = Net::new(checkpoint.info.graph().unwrap(), Device::Cpu, 9).unwrap();
         net.set(&Checkpoint::load(&dir.path().join(LAST)).unwrap().average()).unwrap();
         let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, validation(18));
-        let tally = evaluate(&net, loader, &Stop::default()).unwrap();
+        let tally = evaluate(&net, 4, loader, &Stop::default()).unwrap();
         assert!((tally.accuracy() - rows[5][6]).abs() < 1e-9);
         let centred = plan("r2plus1d-edge(width=4,depth=1,causal=false)");
         let error = run(centred, Squares::shared(u64::MAX), &Stop::default()).unwrap_err().to_string();
@@ -510,7 +513,7 @@ mod tests {
         net.set(&checkpoint.average()).unwrap();
         let accuracy = |net: &Net| {
             let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, validation(0));
-            evaluate(net, loader, &Stop::default()).unwrap()
+            evaluate(net, 4, loader, &Stop::default()).unwrap()
         };
         let bundle = crate::quantize::tests::coarse_bundle(&place("bundle"), &checkpoint, 10.0);
         let ranges = crate::quantize::ranges_of(&bundle).unwrap();

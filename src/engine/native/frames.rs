@@ -131,6 +131,11 @@ impl<T: Plain> Frames<T> {
         t % self.slots * self.stride + self.layout.origin()
     }
 
+    /// Index of the first element of the frame before `t` inside of its border; that of padding before the first.
+    pub fn frame_before(&self, t: usize) -> usize {
+        t.checked_sub(1).map_or(self.last() + self.layout.origin(), |before| self.frame(before))
+    }
+
     /// Where the last frame, that of padding, begins.
     pub fn last(&self) -> usize {
         self.slots * self.stride

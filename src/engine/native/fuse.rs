@@ -4,9 +4,10 @@
 use ndarray::ArrayD;
 
 use super::kernels::{Extents, Residual, Span};
-use super::layers::{ConvArithmetic, ConvLayer, Layer, Network, Value, Work};
+use super::layers::{ConvArithmetic, ConvLayer, Layer, Network, Origin, Value, Work};
 use crate::model::graph::{
-    Binary, Conv, Dense, Element, Graph, Node, Op, Pool, PoolFunction, Quantization, Unary, Weights, bias_steps, steps,
+    Binary, Conv, Dense, Element, Graph, Node, Op, Pool, PoolFunction, Quantization, Slice, Unary, Weights, bias_steps,
+    steps,
 };
 use crate::model::passes;
 use crate::{Error, ErrorKind, Result};
@@ -29,13 +30,13 @@ pub fn fuse(graph: &Graph, weights: &Weights) -> Result<Network> {
     for (value, node) in graph.values() {
         node.inputs.iter().for_each(|input| readers[input.index()].push(value.index()));
     }
-    let outputs = graph.outputs();
-    let [(_, output)] = outputs.as_slice() else {
-        let why = "engine native: a model has one output, the logits";
+    let (outputs, states) = (graph.outputs(), graph.states());
+    let Some((_, output)) = outputs.first().filter(|_| outputs.len() == 1 + states.len()) else {
+        let why = "engine native: a model has one output, the logits, and the next value of each state";
         return Err(Error::new(ErrorKind::Engine, why));
     };
     // An output is read from outside.
-    readers[output.index()].push(usize::MAX);
+    outputs.iter().for_each(|(_, value)| readers[value.index()].push(usize::MAX));
     let mut fuser = Fuser {
         graph,
         weights,
@@ -49,13 +50,16 @@ pub fn fuse(graph: &Graph, weights: &Weights) -> Result<Network> {
             fuser.node(index)?;
         }
     }
+    for (state, next) in states {
+        fuser.join(state.index(), next.index())?;
+    }
     let last = fuser.places[output.index()];
     let whole = fuser.network.layers.last().map(|layer| layer.output);
     let node = graph.node(*output);
     if last.is_none() || last != whole {
         return refuse(node, "the output is not what the last layer computes");
     }
-    match fuser.network.values.last() {
+    match last.map(|last| &fuser.network.values[last]) {
         Some(value) if value.quantized.is_none() && value.shape[1..] == [1; 3] => Ok(fuser.network),
         _ => refuse(node, "the output is not a vector of f32"),
     }
@@ -148,17 +152,50 @@ impl Fuser<'_> {
             output: self.network.values.len(),
             macs: self.graph.node_macs(node),
         };
-        self.network.values.push(Value { shape, quantized });
+        self.network.values.push(Value { shape, quantized, origin: Origin::Computed });
         self.places[end] = Some(layer.output);
         self.network.layers.push(layer);
         Ok(())
     }
 
+    /// Makes the value of the node `end`, which is where `origin` says, in the shape of that node.
+    fn view(&mut self, end: usize, origin: Origin, quantized: Option<Quantized>) -> Result<()> {
+        let node = self.node_at(end);
+        let [1, c, t, h, w] = node.shape[..] else {
+            return refuse(node, format_args!("shape {:?}, [1, C, T, H, W] wanted", node.shape));
+        };
+        self.places[end] = Some(self.network.values.len());
+        self.network.values.push(Value { shape: [c, t, h, w], quantized, origin });
+        Ok(())
+    }
+
+    /// Says of the state `state` that it is the value of `next` a frame before.
+    fn join(&mut self, state: usize, next: usize) -> Result<()> {
+        let Some(of) = self.places[next].filter(|of| self.network.values[*of].origin == Origin::Computed) else {
+            return refuse(self.node_at(state), "its next value is not computed on its own");
+        };
+        let quantized = self.network.values[of].quantized;
+        let views = self.network.values.iter_mut().filter(|value| value.origin == Origin::Before(usize::MAX - state));
+        let same = views.fold(true, |same, view| {
+            view.origin = Origin::Before(of);
+            same && view.quantized == quantized
+        });
+        if same { Ok(()) } else { refuse(self.node_at(state), "its next value is not quantised as it is read") }
+    }
+
     fn node(&mut self, index: usize) -> Result<()> {
         let node = self.node_at(index);
         match &node.op {
+            Op::Input if index > 0 => {
+                let known = self.graph.states().iter().any(|(state, _)| state.index() == index);
+                if !known || node.element != Element::F32 || node.shape.get(2) != Some(&1) {
+                    return refuse(node, "besides the clip there are only states, f32, [1, C, 1, H, W]");
+                }
+                let (end, quantized) = self.quantize(index);
+                self.view(end, Origin::Before(usize::MAX - index), quantized)
+            }
             Op::Input => {
-                if index != 0 || node.element != Element::F32 || node.shape.len() != 5 {
+                if node.element != Element::F32 || node.shape.len() != 5 {
                     return refuse(node, "a model has one input, f32, [1, C, T, H, W]");
                 }
                 let (end, quantized) = self.quantize(index);
@@ -176,6 +213,12 @@ impl Fuser<'_> {
             Op::Dense(dense) => self.dense(index, *dense),
             Op::Pool(pool) => self.pool(index, &pool.clone()),
             Op::Mean { axes, .. } if *axes == [2, 3, 4] => self.mean(index),
+            &Op::Slice(Slice { axis: 1, start, step: 1, .. }) => {
+                let place = self.input(node, 0)?;
+                self.view(index, Origin::Part(place, start), self.network.values[place].quantized)
+            }
+            &Op::Unary(function) => self.map(index, Work::Unary(function)),
+            &Op::Binary(function) => self.map(index, Work::Binary(function)),
             Op::Reshape(shape) if matches!(shape[..], [1, _]) => {
                 // The mean's kept axes are flattened away.
                 let place = self.input(node, 0)?;
@@ -187,6 +230,17 @@ impl Fuser<'_> {
             }
             _ => refuse(node, "this operation is not supported here: choose --engine tract"),
         }
+    }
+
+    /// A function of elements.
+    fn map(&mut self, index: usize, work: Work) -> Result<()> {
+        let node = self.node_at(index);
+        if node.inputs.iter().any(|input| self.graph.node(*input).shape != node.shape) {
+            return refuse(node, "its inputs have not one shape: choose --engine tract");
+        }
+        let inputs = (0..node.inputs.len()).map(|n| self.input(node, n)).collect::<Result<_>>()?;
+        let (end, quantized) = self.quantize(index);
+        self.layer(index, end, work, inputs, quantized)
     }
 
     /// A Quantize that alone reads `index`, taken as part of its layer: the node that the layer ends in, and to what.
@@ -240,7 +294,8 @@ impl Fuser<'_> {
         };
         let other = self.node_at(sum).inputs.iter().find(|value| value.index() != at).copied();
         let Some(value) = other.and_then(|other| self.places[other.index()]) else { return tail };
-        let same = other.is_some_and(|other| self.graph.node(other).shape == self.node_at(at).shape);
+        let same = other.is_some_and(|other| self.graph.node(other).shape == self.node_at(at).shape)
+            && self.network.values[value].origin == Origin::Computed;
         if !same || self.network.values[value].quantized.is_some() != quantized.is_some() {
             return tail;
         }

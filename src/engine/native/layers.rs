@@ -2,14 +2,28 @@
 //! frame; vectors (after the mean over T, H, W) are frames of one pixel.
 
 use super::kernels::{Extents, Residual, Span};
+use crate::model::graph::{Binary, Unary};
 
-/// What a layer computes and others read.
+/// What layers read, and what they compute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
     /// Channels, T, H, W.
     pub shape: [usize; 4],
     /// Scale and zero point as u8; `None` is f32.
     pub quantized: Option<(f32, i32)>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A layer computes it.
+    Computed,
+    /// It is what a layer computes, a frame before: a state. Zeros before the first frame.
+    Before(usize),
+    /// It is those channels of another value that begin with this one.
+    Part(usize, usize),
 }
 
 /// One step of a network.
@@ -52,6 +66,11 @@ pub enum Work {
         /// Of integers; `None` from u8 to f32 (and from f32 to f32).
         span: Option<Span>,
     },
+    /// A function of each element. Integers are dequantised, the function is computed in f32, and its result quantised if the
+    /// value is.
+    Unary(Unary),
+    /// A function of two values' elements, as above.
+    Binary(Binary),
     /// A dense layer from u8 to f32: `f32(sum) * m`.
     Logits {
         /// `[features, C]`.
@@ -109,6 +128,32 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether it remembers: then it computes a frame at a time.
+    pub fn is_recurrent(&self) -> bool {
+        self.values.iter().any(|value| matches!(value.origin, Origin::Before(_)))
+    }
+
+    /// The value that a layer computes of which `value` is a part or the frame before, the first of its channels, and whether
+    /// it is of the frame before.
+    pub fn root(&self, value: usize) -> (usize, usize, bool) {
+        match self.values[value].origin {
+            Origin::Computed => (value, 0, false),
+            Origin::Before(of) => {
+                let (root, channel, _) = self.root(of);
+                (root, channel, true)
+            }
+            Origin::Part(of, first) => {
+                let (root, channel, before) = self.root(of);
+                (root, channel + first, before)
+            }
+        }
+    }
+
+    /// Whether `value` has all channels of what a layer computes.
+    pub fn is_whole(&self, value: usize) -> bool {
+        self.values[value].shape[0] == self.values[self.root(value).0].shape[0]
+    }
+
     /// Whether every convolution and dense layer computes with integers.
     pub fn is_int8(&self) -> bool {
         !self

@@ -37,6 +37,7 @@ pub use kernels::Kernels;
 /// A model prepared for this processor.
 pub struct Native {
     plan: Arc<Plan>,
+    mode: Mode,
     pool: Arc<Pool>,
     kernels: Kernels,
     int8: bool,
@@ -78,7 +79,7 @@ impl Native {
         let plan = Plan::new(&network, kernels, mode)?;
         let failed = |why| Error::new(ErrorKind::Engine, format_args!("engine native: {threads} threads: {why}"));
         let pool = Pool::new(threads).map_err(failed)?;
-        Ok(Self { plan: Arc::new(plan), pool: Arc::new(pool), kernels, int8: Network::is_int8(&network) })
+        Ok(Self { plan: Arc::new(plan), mode, pool: Arc::new(pool), kernels, int8: Network::is_int8(&network) })
     }
 }
 
@@ -96,11 +97,11 @@ impl Engine for Native {
     }
 
     fn mode(&self) -> Mode {
-        self.plan.mode
+        self.mode
     }
 
     fn session(&self) -> Result<Box<dyn Session>> {
-        Ok(Box::new(Stream(State::new(self.plan.clone(), self.pool.clone()))))
+        Ok(Box::new(Stream { state: State::new(self.plan.clone(), self.pool.clone()), mode: self.mode }))
     }
 
     fn profile(&self, runs: usize) -> Option<Vec<LayerTime>> {
@@ -112,16 +113,19 @@ impl Engine for Native {
     }
 }
 
-struct Stream(State);
+struct Stream {
+    state: State,
+    mode: Mode,
+}
 
 impl Stream {
-    fn run(&mut self, planes: &[f32], mode: Mode, logits: &mut [f32]) -> Result<bool> {
+    /// Runs a clip of so many `frames`, or the next frame of a stream.
+    fn run(&mut self, planes: &[f32], (mode, frames): (Mode, usize), logits: &mut [f32]) -> Result<bool> {
         let failed = |why: String| Err(Error::new(ErrorKind::Engine, format_args!("engine native: {why}")));
-        let Plan { clip: [channels, frames, height, width], classes, .. } = *self.0.plan;
-        let frames = if mode == Mode::Stream { 1 } else { frames };
+        let Plan { clip: [channels, _, height, width], classes, recurrent, .. } = *self.state.plan;
         let wanted = channels * frames * height * width;
-        if self.0.plan.mode != mode {
-            return failed(format!("a {mode:?} was asked of a session that was made for a {:?}", self.0.plan.mode));
+        if self.mode != mode {
+            return failed(format!("a {mode:?} was asked of a session that was made for a {:?}", self.mode));
         }
         if planes.len() != wanted || logits.len() != classes {
             return failed(format!(
@@ -130,7 +134,12 @@ impl Stream {
                 logits.len()
             ));
         }
-        let emitted = self.0.run(planes, logits);
+        let emitted = if recurrent && mode == Mode::Window {
+            self.state.run_frames(planes, frames, logits);
+            true
+        } else {
+            self.state.run(planes, logits)
+        };
         match emitted && !logits.iter().all(|x| x.is_finite()) {
             true => failed("a logit is not finite: the model's weights or its input are out of range".into()),
             false => Ok(emitted),
@@ -140,24 +149,25 @@ impl Stream {
 
 impl Session for Stream {
     fn infer(&mut self, clip: ArrayView5<'_, f32>, logits: &mut [f32]) -> Result<()> {
-        let (batch, shape) = (clip.shape()[0], &clip.shape()[1..]);
+        let Plan { clip: wanted, recurrent, .. } = *self.state.plan;
+        let given: [usize; 5] = clip.dim().into();
+        // A recurrent net takes clips of any length.
+        let fits = given[0] == 1 && (0..4).all(|axis| given[axis + 1] == wanted[axis] || recurrent && axis == 1);
         // A copy only if it does not lie in one piece.
         match clip.as_standard_layout().as_slice() {
-            Some(planes) if batch == 1 && shape == self.0.plan.clip => {
-                self.run(planes, Mode::Window, logits).map(|_| ())
-            }
+            Some(planes) if fits && given[2] > 0 => self.run(planes, (Mode::Window, given[2]), logits).map(|_| ()),
             _ => {
-                let why = format_args!("engine native: a clip {:?} given, {:?} wanted", clip.shape(), self.0.plan.clip);
+                let why = format_args!("engine native: a clip {given:?} given, {wanted:?} wanted");
                 Err(Error::new(ErrorKind::Engine, why))
             }
         }
     }
 
     fn push(&mut self, plane: &[f32], logits: &mut [f32]) -> Result<bool> {
-        self.run(plane, Mode::Stream, logits)
+        self.run(plane, (Mode::Stream, 1), logits)
     }
 
     fn reset(&mut self) {
-        self.0.reset();
+        self.state.reset();
     }
 }

@@ -3,6 +3,8 @@
 use super::aligned::Plain;
 use super::frames::{Frames, Layout};
 use super::kernels::{Kernels, Span, compiled_for};
+use crate::model::functions;
+use crate::model::graph::{Binary, Unary};
 
 /// `round_half_even(x)` for `|x| < 2^22`: adding 1.5 * 2^23 leaves no bits for a fraction. No call, so loops become vectors.
 #[inline(always)]
@@ -120,6 +122,92 @@ compiled_for! {
     /// Adds the pixels of frame `t`, of f32.
     pub(super) fn sum_f32(input: &Frames<f32>, t: usize, sums: &mut [f64]) {
         sum(input, t, sums);
+    }
+}
+
+compiled_for! {
+    /// The elements of some channels, the first and how many, of the frame that begins at `start`, dequantised.
+    pub(super) fn gather_u8(
+        input: &Frames<u8>,
+        start: usize,
+        channels: (usize, usize),
+        quantized: (f32, i32),
+        to: &mut [f32],
+    ) {
+        let (scale, zero) = quantized;
+        gather(input, start, channels, to, |x| (i32::from(x) - zero) as f32 * scale);
+    }
+
+    /// The same of f32.
+    pub(super) fn gather_f32(input: &Frames<f32>, start: usize, channels: (usize, usize), to: &mut [f32]) {
+        gather(input, start, channels, to, |x| x);
+    }
+
+    /// Writes frame `t`, quantised.
+    pub(super) fn scatter_u8(from: &[f32], quantized: (f32, i32), output: &mut Frames<u8>, t: usize) {
+        let (scale, zero) = quantized;
+        let span = Span { low: -zero as f32, high: (255 - zero) as f32, zero };
+        scatter(from, output, t, |x| to_u8(x / scale, &span));
+    }
+
+    /// Writes frame `t`.
+    pub(super) fn scatter_f32(from: &[f32], output: &mut Frames<f32>, t: usize) {
+        scatter(from, output, t, |x| x);
+    }
+
+    /// A function of each element, in place.
+    pub(super) fn unary(function: Unary, x: &mut [f32]) {
+        match function {
+            Unary::Relu => each(x, |x| x.max(0.0)),
+            Unary::Clip { min, max } => each(x, |x| x.max(min).min(max)),
+            Unary::Sigmoid => each(x, functions::sigmoid),
+            Unary::HardSigmoid { alpha, beta } => each(x, |x| (alpha * x + beta).max(0.0).min(1.0)),
+            Unary::Tanh => each(x, functions::tanh),
+        }
+    }
+
+    /// A function of the elements of two values, in place of the first.
+    pub(super) fn binary(function: Binary, x: &mut [f32], y: &[f32]) {
+        match function {
+            Binary::Add => x.iter_mut().zip(y).for_each(|(x, y)| *x += y),
+            Binary::Sub => x.iter_mut().zip(y).for_each(|(x, y)| *x -= y),
+            Binary::Mul => x.iter_mut().zip(y).for_each(|(x, y)| *x *= y),
+        }
+    }
+}
+
+#[inline(always)]
+fn each(x: &mut [f32], function: impl Fn(f32) -> f32) {
+    x.iter_mut().for_each(|x| *x = function(*x));
+}
+
+#[inline(always)]
+fn gather<T: Plain>(
+    input: &Frames<T>,
+    start: usize,
+    (first, count): (usize, usize),
+    to: &mut [f32],
+    convert: impl Fn(T) -> f32,
+) {
+    let (layout, all) = (input.layout, input.data());
+    let width = layout.width * layout.channels;
+    for (y, to) in to.chunks_exact_mut(layout.width * count).take(layout.height).enumerate() {
+        let row = &all[start + y * layout.row()..][..width];
+        if count == layout.channels {
+            to.iter_mut().zip(row).for_each(|(to, x)| *to = convert(*x));
+            continue;
+        }
+        for (to, pixel) in to.chunks_exact_mut(count).zip(row.chunks_exact(layout.channels)) {
+            to.iter_mut().zip(&pixel[first..first + count]).for_each(|(to, x)| *to = convert(*x));
+        }
+    }
+}
+
+#[inline(always)]
+fn scatter<T: Plain>(from: &[f32], output: &mut Frames<T>, t: usize, convert: impl Fn(f32) -> T) {
+    let width = (output.layout.width * output.layout.channels).max(1);
+    for (row, from) in output.rows_mut(t).zip(from.chunks_exact(width)) {
+        row.iter_mut().zip(from).for_each(|(to, x)| *to = convert(*x));
     }
 }
 

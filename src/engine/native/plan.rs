@@ -4,6 +4,7 @@ use super::aligned::Aligned;
 use super::frames::{Border, Layout, MAX_ELEMENTS};
 use super::kernels::{Arithmetic, Conv, Extents, Float, Geometry, Int8, Kernels, Pair, Rescale, Span};
 use super::layers::{ConvArithmetic, ConvLayer, Layer, Network, Work};
+use crate::model::graph::{Binary, Unary};
 use crate::model::manifest::Mode;
 use crate::{Error, ErrorKind, Result};
 
@@ -58,6 +59,12 @@ pub(super) enum Kernel {
         input: Place,
         output: Place,
     },
+    /// Of one or two values' elements.
+    Map {
+        function: Function,
+        inputs: Vec<Operand>,
+        output: Operand,
+    },
     Logits {
         weights: Vec<i8>,
         begin: Vec<i32>,
@@ -65,6 +72,25 @@ pub(super) enum Kernel {
         input: usize,
         output: usize,
     },
+}
+
+/// A function of elements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Function {
+    Unary(Unary),
+    Binary(Binary),
+}
+
+/// What a function reads or writes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Operand {
+    pub place: Place,
+    /// Scale and zero point, if it is of integers.
+    pub quantized: Option<(f32, i32)>,
+    /// Its channels: the first, and how many.
+    pub channels: (usize, usize),
+    /// Whether it is read a frame before.
+    pub before: bool,
 }
 
 /// A convolution, or a pair of them, with the buffers between which it runs.
@@ -104,7 +130,9 @@ pub(super) struct Step {
 
 /// A network prepared for a set of kernels and a mode.
 pub(super) struct Plan {
+    /// A recurrent net is a stream in either mode: of a window it sees one frame after the other.
     pub mode: Mode,
+    pub recurrent: bool,
     /// Those that this processor runs, as was checked.
     pub kernels: Kernels,
     pub steps: Vec<Step>,
@@ -119,6 +147,8 @@ pub(super) struct Plan {
     /// Where the logits lie.
     pub logits: usize,
     pub classes: usize,
+    /// Elements of the largest frame that a function of elements reads.
+    pub largest: usize,
 }
 
 /// Bytes of weights of a pair that a core's second cache keeps beside what they compute.
@@ -128,6 +158,18 @@ const MIXED: &str = "integers and floats are mixed";
 
 fn refuse<T>(layer: &Layer, why: impl std::fmt::Display) -> Result<T> {
     Err(Error::new(ErrorKind::Engine, format_args!("engine native: node '{}': {why}", layer.name)))
+}
+
+/// Refuses a recurrent network of which a layer sees more than the one frame that there is.
+fn check_recurrent(network: &Network) -> Result<()> {
+    let several = |layer: &&Layer| match &layer.work {
+        Work::Conv(conv) => conv.extents.kernel[0] > 1 || conv.extents.stride[0] > 1,
+        _ => network.values[layer.output].shape[1] > 1,
+    };
+    match network.layers.iter().find(several) {
+        Some(layer) => refuse(layer, "a recurrent net is the graph of one frame: it sees several over time"),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a network that cannot be streamed, naming the layer that sees frames that come later.
@@ -168,8 +210,12 @@ impl Plan {
     /// # Errors
     /// `Engine`, naming the node, when the kernels cannot run it or it cannot be streamed.
     pub fn new(network: &Network, kernels: Kernels, mode: Mode) -> Result<Self> {
-        if mode == Mode::Stream {
-            check_causal(network)?;
+        let recurrent = network.is_recurrent();
+        let mode = if recurrent { Mode::Stream } else { mode };
+        match mode {
+            _ if recurrent => check_recurrent(network)?,
+            Mode::Stream => check_causal(network)?,
+            Mode::Window => {}
         }
         let (Some(first), Some(last)) = (network.layers.first(), network.layers.last()) else {
             return Err(Error::new(ErrorKind::Engine, "engine native: the model has no layers"));
@@ -177,6 +223,7 @@ impl Plan {
         kernels.require()?;
         let mut plan = Self {
             mode,
+            recurrent,
             kernels,
             steps: Vec::new(),
             bytes: Memory::default(),
@@ -186,6 +233,7 @@ impl Plan {
             clip: network.values[first.output].shape,
             logits: 0,
             classes: network.values[last.output].shape[0],
+            largest: 0,
         };
         let (layouts, histories) = needs(network);
         for layer in &network.layers {
@@ -197,10 +245,18 @@ impl Plan {
         }
         let mut last_read = vec![usize::MAX; network.values.len()];
         for (n, layer) in network.layers.iter().enumerate() {
-            layer.inputs.iter().for_each(|input| last_read[*input] = n);
+            layer.inputs.iter().for_each(|input| last_read[network.root(*input).0] = n);
         }
         let mut places: Vec<Option<Place>> = vec![None; network.values.len()];
         let mut free: Vec<Place> = Vec::new();
+        let quantized = |value: usize| network.values[value].quantized.map(|(_, zero)| zero as u8);
+        // What a state becomes is read before it is computed.
+        for state in (0..network.values.len()).filter(|value| network.root(*value).2) {
+            let (of, ..) = network.root(state);
+            if places[of].is_none() {
+                places[of] = Some(plan.place(layouts[of], histories[of], quantized(of), &mut free));
+            }
+        }
         let mut number = 0;
         while let Some(first) = network.layers.get(number) {
             let second = network.layers.get(number + 1);
@@ -212,11 +268,24 @@ impl Plan {
                 Mode::Window => value.shape[1],
                 Mode::Stream => histories[last.output],
             };
-            let place = plan.place(layouts[last.output], slots, value.quantized.map(|(_, zero)| zero as u8), &mut free);
+            let place = match places[last.output] {
+                Some(place) => place,
+                None => plan.place(layouts[last.output], slots, quantized(last.output), &mut free),
+            };
             places[last.output] = Some(place);
             let read: Vec<usize> = first.inputs.iter().take(1).chain(last.inputs.iter().skip(1)).copied().collect();
-            let inputs: Vec<Place> = read.iter().filter_map(|input| places[*input]).collect();
-            let kernel = plan.kernel(network, (first, second), (&layouts, kernels), &inputs, place)?;
+            let kernel = match plan.map(network, first, &places) {
+                Some(map) => map,
+                None => {
+                    let state = |input: usize| network.root(input).2 && !matches!(first.work, Work::Conv(_));
+                    if read.iter().any(|input| !network.is_whole(*input) || state(*input)) {
+                        return refuse(first, "it reads a state or some channels of a value: choose --engine tract");
+                    }
+                    let inputs: Vec<Place> = read.iter().filter_map(|input| places[network.root(*input).0]).collect();
+                    plan.kernel(network, (first, second), (&layouts, kernels), &inputs, place)?
+                }
+            };
+            let read: Vec<usize> = read.into_iter().map(|input| network.root(input).0).collect();
             let stride = match &last.work {
                 Work::Conv(conv) => conv.extents.stride[0],
                 _ => 1,
@@ -264,6 +333,24 @@ impl Plan {
         }
     }
 
+    /// What runs a layer that is a function of elements.
+    fn map(&mut self, network: &Network, layer: &Layer, places: &[Option<Place>]) -> Option<Kernel> {
+        let function = match layer.work {
+            Work::Unary(function) => Function::Unary(function),
+            Work::Binary(function) => Function::Binary(function),
+            _ => return None,
+        };
+        let operand = |value: usize| {
+            let (root, first, before) = network.root(value);
+            let [count, ..] = network.values[value].shape;
+            let quantized = network.values[root].quantized;
+            Some(Operand { place: places[root]?, quantized, channels: (first, count), before })
+        };
+        self.largest = self.largest.max(network.values[layer.output].shape.iter().product());
+        let inputs = layer.inputs.iter().map(|input| operand(*input)).collect::<Option<_>>()?;
+        Some(Kernel::Map { function, inputs, output: operand(layer.output)? })
+    }
+
     /// What runs a layer, or two that are a pair of convolutions.
     fn kernel(
         &mut self,
@@ -276,6 +363,8 @@ impl Plan {
         let given = layer.inputs.first().and_then(|input| network.values[*input].quantized);
         let zero = given.map_or(0, |(_, zero)| zero);
         let to = &network.values[layer.output];
+        let int8 = |layer| int8(network, layer, layouts, kernels);
+        let float = |layer| float(network, layer, layouts, kernels);
         Ok(match (&layer.work, inputs, output) {
             (Work::Load, [], Place::U8(output)) => {
                 let (scale, zero) = to.quantized.unwrap_or((1.0, 0));
@@ -285,15 +374,13 @@ impl Plan {
             (Work::Conv(_), [Place::U8(input), rest @ ..], Place::U8(output)) if rest.iter().all(Place::is_u8) => {
                 let (input, residual) = (*input, rest.first().map(Place::index));
                 let padding = to.quantized.map_or(0, |(_, zero)| zero as u8);
-                let convs =
-                    (int8(layer, layouts, kernels)?, second.map(|layer| int8(layer, layouts, kernels)).transpose()?);
+                let convs = (int8(layer)?, second.map(int8).transpose()?);
                 let kernel = self.bytes.convolve(convs, to.shape[1], padding);
                 Kernel::ConvU8(Convolution { kernel, input, residual, output })
             }
             (Work::Conv(_), [Place::F32(input), rest @ ..], Place::F32(output)) if !rest.iter().any(Place::is_u8) => {
                 let (input, residual) = (*input, rest.first().map(Place::index));
-                let convs =
-                    (float(layer, layouts, kernels)?, second.map(|layer| float(layer, layouts, kernels)).transpose()?);
+                let convs = (float(layer)?, second.map(float).transpose()?);
                 let kernel = self.floats.convolve(convs, to.shape[1], 0.0);
                 Kernel::ConvF32(Convolution { kernel, input, residual, output })
             }
@@ -304,7 +391,7 @@ impl Plan {
                 Kernel::PoolF32 { kernel, scale, input, output }
             }
             (&Work::Mean { positions, scale, span }, &[input], output) => {
-                let from = layouts[layer.inputs[0]];
+                let from = layouts[network.root(layer.inputs[0]).0];
                 if from.height * from.width * positions > i32::MAX as usize / 255 {
                     return refuse(layer, "too many elements for a sum of 32 bits");
                 }
@@ -385,26 +472,30 @@ fn is_pair(network: &Network, number: usize) -> bool {
     chained && over_time && bytes <= WEIGHTS_IN_CACHE
 }
 
-fn geometry(layer: &Layer, conv: &ConvLayer, layouts: &[Layout]) -> Geometry {
-    Geometry { extents: conv.extents, input: layouts[layer.inputs[0]], output: layouts[layer.output] }
+fn geometry(network: &Network, layer: &Layer, conv: &ConvLayer, layouts: &[Layout]) -> Geometry {
+    let (root, _, before) = network.root(layer.inputs[0]);
+    let mut extents = conv.extents;
+    // A frame before is what padding moves a convolution to.
+    extents.pad[0].0 += usize::from(before);
+    Geometry { extents, input: layouts[root], output: layouts[layer.output] }
 }
 
-fn int8(layer: &Layer, layouts: &[Layout], kernels: Kernels) -> Result<Conv<Int8>> {
+fn int8(network: &Network, layer: &Layer, layouts: &[Layout], kernels: Kernels) -> Result<Conv<Int8>> {
     match &layer.work {
         Work::Conv(
             conv @ ConvLayer { arithmetic: ConvArithmetic::Int8 { weights, begin, scale, span, residual }, .. },
         ) => {
             let finish = Rescale { scale: Aligned::from(&scale[..]), span: *span, residual: *residual };
-            named(layer, Conv::new(kernels, geometry(layer, conv, layouts), weights, begin, finish))
+            named(layer, Conv::new(kernels, geometry(network, layer, conv, layouts), weights, begin, finish))
         }
         _ => refuse(layer, MIXED),
     }
 }
 
-fn float(layer: &Layer, layouts: &[Layout], kernels: Kernels) -> Result<Conv<Float>> {
+fn float(network: &Network, layer: &Layer, layouts: &[Layout], kernels: Kernels) -> Result<Conv<Float>> {
     match &layer.work {
         Work::Conv(conv @ ConvLayer { arithmetic: ConvArithmetic::Float { weights, bias, span }, .. }) => {
-            named(layer, Conv::new(kernels, geometry(layer, conv, layouts), weights, bias, *span))
+            named(layer, Conv::new(kernels, geometry(network, layer, conv, layouts), weights, bias, *span))
         }
         _ => refuse(layer, MIXED),
     }
@@ -422,10 +513,14 @@ fn needs(network: &Network) -> (Vec<Layout>, Vec<usize>) {
     let mut histories = vec![1; network.values.len()];
     for layer in &network.layers {
         if let (Work::Conv(conv), Some(input)) = (&layer.work, layer.inputs.first()) {
+            let (input, ..) = network.root(*input);
             let [_, (top, bottom), (left, right)] = conv.extents.pad;
-            let border = &mut layouts[*input].border;
+            let border = &mut layouts[input].border;
             *border = border.union(Border { top, bottom, left, right });
-            histories[*input] = histories[*input].max(conv.extents.frames());
+            histories[input] = histories[input].max(conv.extents.frames());
+        }
+        for (root, ..) in layer.inputs.iter().map(|input| network.root(*input)).filter(|(.., before)| *before) {
+            histories[root] = histories[root].max(2);
         }
     }
     (layouts, histories)

@@ -9,7 +9,7 @@ use super::aligned::Plain;
 use super::frames::Frames;
 use super::kernels::Arithmetic;
 use super::ops::{self, Sums};
-use super::plan::{Buffer, Convolution, Convolve, Kernel, Memory, Place, Plan, Step};
+use super::plan::{Buffer, Convolution, Convolve, Function, Kernel, Memory, Operand, Place, Plan, Step};
 use super::pool::Pool;
 use crate::engine::LayerTime;
 use crate::model::manifest::Mode;
@@ -23,6 +23,8 @@ pub(super) struct State {
     sums: Vec<Sums>,
     /// Frames that there have been of each value.
     counts: Vec<usize>,
+    /// What a function of elements reads.
+    operands: [Vec<f32>; 2],
 }
 
 /// The frames of all values of a type.
@@ -62,6 +64,13 @@ impl<T: Plain> Values<T> {
     }
 }
 
+impl Operand {
+    /// Index of the first element that it reads of `frames` for frame `t`.
+    fn begin<T: Plain>(&self, frames: &Frames<T>, t: usize) -> usize {
+        if self.before { frames.frame_before(t) } else { frames.frame(t) }
+    }
+}
+
 impl State {
     pub fn new(plan: Arc<Plan>, pool: Arc<Pool>) -> Self {
         Self {
@@ -69,6 +78,7 @@ impl State {
             floats: Values::new(&plan.floats, pool.threads()),
             sums: plan.means.iter().map(|&(channels, positions)| Sums::new(channels, positions)).collect(),
             counts: vec![0; plan.frames.len()],
+            operands: [(); 2].map(|()| vec![0.0; plan.largest]),
             plan,
             pool,
         }
@@ -83,7 +93,15 @@ impl State {
     /// Runs the plan on `planes`, `[C, T, H, W]`: a whole clip, or the next frame of a stream. `true` when there are new
     /// logits, which it writes.
     pub fn run(&mut self, planes: &[f32], logits: &mut [f32]) -> bool {
-        self.visit(planes, logits, |_| ())
+        self.visit(planes, (0, 1), logits, |_| ())
+    }
+
+    /// Runs the plan of a recurrent net on a clip of so many `frames`, one after the other; the logits are the last one's.
+    pub fn run_frames(&mut self, planes: &[f32], frames: usize, logits: &mut [f32]) {
+        self.reset();
+        (0..frames).for_each(|n| {
+            self.visit(planes, (n, frames), logits, |_| ());
+        });
     }
 
     /// What each step takes: the least of `runs` runs, after as many as fill a stream.
@@ -95,7 +113,7 @@ impl State {
         let filling = if plan.mode == Mode::Stream { plan.clip[1] } else { 1 };
         for n in 0..filling + runs {
             let mut begin = Instant::now();
-            self.visit(planes, &mut logits, |step| {
+            self.visit(planes, (0, 1), &mut logits, |step| {
                 let took = begin.elapsed().as_secs_f64();
                 if n >= filling {
                     times[step].seconds = times[step].seconds.min(took);
@@ -109,8 +127,15 @@ impl State {
         times
     }
 
-    /// As [`State::run`], and calls `visit` after each step with its number.
-    fn visit(&mut self, planes: &[f32], logits: &mut [f32], mut visit: impl FnMut(usize)) -> bool {
+    /// As [`State::run`], and calls `visit` after each step with its number. Of a stream `planes` are so many frames, of which
+    /// this is the next.
+    fn visit(
+        &mut self,
+        planes: &[f32],
+        next: (usize, usize),
+        logits: &mut [f32],
+        mut visit: impl FnMut(usize),
+    ) -> bool {
         let plan = self.plan.clone();
         if plan.mode == Mode::Window {
             self.reset();
@@ -123,7 +148,7 @@ impl State {
             let (done, ready) = (self.counts[step.output], self.ready(step));
             emitted = ready > done;
             if emitted {
-                self.step(step, planes, done..ready);
+                self.step(step, (planes, next), done..ready);
                 self.counts[step.output] = ready;
             }
             visit(number);
@@ -141,6 +166,7 @@ impl State {
         let done = self.counts[step.output];
         match (self.plan.mode, &step.kernel) {
             (Mode::Window, _) => self.plan.frames[step.output],
+            _ if self.plan.recurrent => done + 1,
             (Mode::Stream, Kernel::LoadU8 { .. } | Kernel::LoadF32 { .. }) => done + 1,
             // One mean for every frame from the first that completes a window.
             (Mode::Stream, Kernel::Mean { positions, state, .. }) => {
@@ -148,6 +174,36 @@ impl State {
             }
             // Causal: frame t needs frame t * stride of the input, and earlier ones.
             (Mode::Stream, _) => self.counts[step.input].div_ceil(step.stride),
+        }
+    }
+
+    /// Computes frame `t` of a function of elements.
+    fn map(&mut self, function: Function, inputs: &[Operand], output: Operand, t: usize) {
+        let kernels = self.plan.kernels;
+        for (to, input) in self.operands.iter_mut().zip(inputs) {
+            match input.place {
+                Place::U8(n) => {
+                    let from = &self.bytes.values[n];
+                    let quantized = input.quantized.unwrap_or((1.0, 0));
+                    ops::gather_u8(kernels, from, input.begin(from, t), input.channels, quantized, to);
+                }
+                Place::F32(n) => {
+                    let from = &self.floats.values[n];
+                    ops::gather_f32(kernels, from, input.begin(from, t), input.channels, to);
+                }
+            }
+        }
+        let [x, y] = &mut self.operands;
+        match function {
+            Function::Unary(function) => ops::unary(kernels, function, x),
+            Function::Binary(function) => ops::binary(kernels, function, x, y),
+        }
+        match output.place {
+            Place::U8(n) => {
+                let to = &mut self.bytes.values[n];
+                ops::scatter_u8(kernels, x, output.quantized.unwrap_or((1.0, 0)), to, t);
+            }
+            Place::F32(n) => ops::scatter_f32(kernels, x, &mut self.floats.values[n], t),
         }
     }
 
@@ -162,17 +218,19 @@ impl State {
     }
 
     /// Computes the frames `wanted` of the step's result.
-    fn step(&mut self, step: &Step, planes: &[f32], wanted: Range<usize>) {
-        let (given, kernels) = (wanted.len(), self.plan.kernels);
+    fn step(&mut self, step: &Step, (planes, next): (&[f32], (usize, usize)), wanted: Range<usize>) {
+        let kernels = self.plan.kernels;
+        let (stream, count) = (self.plan.mode == Mode::Stream, wanted.len());
+        let plane = |t: usize| if stream { next } else { (t, count) };
         match &step.kernel {
             &Kernel::LoadU8 { scale, zero, output } => {
-                for (n, t) in wanted.enumerate() {
-                    ops::load_u8(kernels, planes, (n, given), t, &mut self.bytes.values[output], (scale, zero));
+                for t in wanted {
+                    ops::load_u8(kernels, planes, plane(t), t, &mut self.bytes.values[output], (scale, zero));
                 }
             }
             &Kernel::LoadF32 { output } => {
-                for (n, t) in wanted.enumerate() {
-                    ops::load_f32(kernels, planes, (n, given), t, &mut self.floats.values[output]);
+                for t in wanted {
+                    ops::load_f32(kernels, planes, plane(t), t, &mut self.floats.values[output]);
                 }
             }
             Kernel::ConvU8(conv) => self.bytes.convolve(&self.pool, conv, self.counts[step.input], wanted),
@@ -206,6 +264,9 @@ impl State {
                         ops::mean_f32(total, count, &mut self.floats.values[output], t, (scale, zero))
                     }
                 }
+            }
+            Kernel::Map { function, inputs, output } => {
+                wanted.for_each(|t| self.map(*function, inputs, *output, t));
             }
             Kernel::Logits { weights, begin, scale, input, output } => {
                 for t in wanted {

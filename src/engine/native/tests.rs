@@ -1,6 +1,8 @@
 //! Whole nets: streams against windows, kernels against kernels, integers against their definition.
 #![allow(clippy::unwrap_used)]
 
+mod recurrent;
+
 use fastrand::Rng;
 use ndarray::{ArrayD, IxDyn};
 

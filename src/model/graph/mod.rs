@@ -4,6 +4,9 @@
 //!
 //! Shapes include the batch axis, which is 1 in the graphs of architectures: `[1, C, T, H, W]`. The trainer runs any N, batch
 //! by batch. Nodes are in topological order by construction: a node can only name values made before it.
+//!
+//! A recurrent net is the graph of one frame, T = 1, that also reads what it remembers and computes what it will: an input
+//! `x` whose next value is the output `x.next`, zeros before the first frame. See [`Graph::states`].
 
 mod op;
 mod shape;
@@ -24,6 +27,8 @@ pub type Weights = BTreeMap<String, ArrayD<f32>>;
 pub const INPUT: &str = "clip";
 /// Name of the output of a graph that ends in its last node, and of a bundle's model.
 pub const OUTPUT: &str = "logits";
+/// What the output that is the next value of a state has behind the state's name.
+pub const NEXT: &str = ".next";
 
 /// A value of a [`Graph`]: what the node of that index computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,6 +169,19 @@ impl Graph {
         self.values().filter(|(_, node)| node.op == Op::Input)
     }
 
+    /// What a recurrent net remembers from one frame to the next: each input `x` that has an output `x.next` of its shape and
+    /// type, with the value of that output.
+    pub fn states(&self) -> Vec<(Value, Value)> {
+        let same = |a: Value, b: Value| {
+            (&self.node(a).shape, self.node(a).element) == (&self.node(b).shape, self.node(b).element)
+        };
+        let next = |value: Value, node: &Node| {
+            let outputs = self.outputs.iter().filter(|(name, _)| name.strip_suffix(NEXT) == Some(&node.name));
+            outputs.map(|(_, next)| *next).find(|next| same(value, *next))
+        };
+        self.inputs().filter_map(|(value, node)| Some((value, next(value, node)?))).collect()
+    }
+
     /// Shape of the first node, the clip: `[1, C, T, H, W]`.
     pub fn input_shape(&self) -> &[usize] {
         self.nodes.first().map_or(&[], |node| &node.shape)
@@ -194,7 +212,7 @@ impl Graph {
         Ok(())
     }
 
-    /// The node of the first output: the logits, `[N, K]`.
+    /// The node of the first output: the logits, `[N, K]`; of a recurrent net those of its one frame.
     ///
     /// # Panics
     /// When the graph is empty; one that was read or made by [`Graph::new`] is not.

@@ -8,7 +8,7 @@ use tract_onnx::pb::{
     tensor_proto::DataType, tensor_shape_proto::dimension, type_proto,
 };
 
-use super::{INPUT, OUTPUT};
+use super::{INPUT, NEXT, OUTPUT};
 use crate::{Error, ErrorKind, Result};
 
 /// The largest kernel, stride, padding or dilation along one axis.
@@ -91,14 +91,58 @@ fn check_tensor(tensor: &TensorProto) -> Result<()> {
     Ok(())
 }
 
-/// Checks that `model` has the input `clip` of shape `clip` and the output `logits` of shape `[1, classes]`, both f32.
+/// What a recurrent model remembers from one frame to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct State {
+    /// `[1, C, 1, H, W]`.
+    pub shape: Vec<usize>,
+    /// Which of the outputs is its next value; of the inputs it is the one after the states before it, the first being the clip.
+    pub output: usize,
+}
+
+/// The most elements of a state.
+const MAX_STATE: usize = 1 << 24;
+
+/// Checks that `model` has the input `clip` of shape `clip` and the output `logits` of shape `[1, classes]`, both f32. A
+/// recurrent one sees one frame of the clip, and has as further inputs the states that it returns; no other has any.
 ///
 /// # Errors
 /// `Model`, naming the input or output and both shapes.
-pub(crate) fn check_signature(model: &ModelProto, clip: [usize; 5], classes: usize) -> Result<()> {
+pub(crate) fn check_signature(
+    model: &ModelProto,
+    mut clip: [usize; 5],
+    (classes, recurrent): (usize, bool),
+) -> Result<Vec<State>> {
     let graph = model.graph.as_ref().ok_or_else(|| refuse("it has no graph"))?;
-    check_value("input", INPUT, &inputs(graph), &clip)?;
-    check_value("output", OUTPUT, &graph.output.iter().collect::<Vec<_>>(), &[1, classes])
+    let (inputs, outputs) = (inputs(graph), graph.output.iter().collect::<Vec<_>>());
+    if !recurrent {
+        check_value("input", INPUT, &inputs, &clip)?;
+        check_value("output", OUTPUT, &outputs, &[1, classes])?;
+        return Ok(Vec::new());
+    }
+    clip[2] = 1;
+    check_value("input", INPUT, &inputs[..inputs.len().min(1)], &clip)?;
+    check_value("output", OUTPUT, &outputs[..outputs.len().min(1)], &[1, classes])?;
+    let states = inputs[1..].iter().map(|input| {
+        let shape: Option<Vec<usize>> = dims(input).map(|d| d.and_then(|d| usize::try_from(d).ok())).collect();
+        let sound = |shape: &Vec<usize>| {
+            shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n)).is_some_and(|n| (1..=MAX_STATE).contains(&n))
+        };
+        let shape =
+            shape.filter(sound).ok_or_else(|| refuse(format_args!("state '{}' has no sound shape", input.name)))?;
+        check_value("state", &input.name, &[input], &shape)?;
+        let next = format!("{}{NEXT}", input.name);
+        let output = outputs.iter().position(|output| output.name == next);
+        let output = output.ok_or_else(|| refuse(format_args!("state '{}' has no output '{next}'", input.name)))?;
+        check_value("output", &next, &[outputs[output]], &shape)?;
+        Ok(State { shape, output })
+    });
+    let states = states.collect::<Result<Vec<_>>>()?;
+    match (states.is_empty(), outputs.len() == 1 + states.len()) {
+        (false, true) => Ok(states),
+        (true, _) => Err(refuse("it remembers nothing, but the manifest says 'per_frame'")),
+        _ => Err(refuse("an output is neither the logits nor the next value of a state")),
+    }
 }
 
 /// Old files list initialisers among the inputs.
@@ -121,7 +165,7 @@ fn check_value(what: &str, name: &str, values: &[&ValueInfoProto], wanted: &[usi
     if tensor.elem_type != DataType::Float as i32 {
         return Err(refuse(format_args!("{what} '{name}' has element type {}, not f32", tensor.elem_type)));
     }
-    let dims: Vec<Option<i64>> = tensor.shape.iter().flat_map(|shape| &shape.dim).map(fixed).collect();
+    let dims: Vec<Option<i64>> = dims(value).collect();
     let fits = |(given, &wanted): (&Option<i64>, &usize)| given.is_none_or(|d| usize::try_from(d) == Ok(wanted));
     if dims.len() != wanted.len() || !dims.iter().zip(wanted).all(fits) {
         let dims: Vec<String> = dims.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
@@ -131,12 +175,18 @@ fn check_value(what: &str, name: &str, values: &[&ValueInfoProto], wanted: &[usi
     Ok(())
 }
 
-/// A dimension's size, unless it is symbolic.
-fn fixed(dim: &tract_onnx::pb::tensor_shape_proto::Dimension) -> Option<i64> {
-    match dim.value {
-        Some(dimension::Value::DimValue(d)) => Some(d),
+/// The size of each axis, unless it is symbolic.
+fn dims(value: &ValueInfoProto) -> impl Iterator<Item = Option<i64>> {
+    let tensor = value.r#type.as_ref().and_then(|t| match t.value.as_ref() {
+        Some(type_proto::Value::TensorType(tensor)) => Some(tensor),
         _ => None,
-    }
+    });
+    tensor.and_then(|tensor| tensor.shape.as_ref()).into_iter().flat_map(|shape| &shape.dim).map(|dim| {
+        match dim.value {
+            Some(dimension::Value::DimValue(d)) => Some(d),
+            _ => None,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -218,11 +268,11 @@ mod tests {
     #[test]
     fn the_signature_is_clip_to_logits() {
         let shape = [1, 2, 3, 8, 8];
-        check_signature(&model(), shape, 4).unwrap();
+        assert_eq!(check_signature(&model(), shape, (4, false)).unwrap(), []);
         let wrong = |spoil: fn(&mut ModelProto), shape, classes| {
             let mut model = model();
             spoil(&mut model);
-            check_signature(&model, shape, classes).unwrap_err().to_string()
+            check_signature(&model, shape, (classes, false)).unwrap_err().to_string()
         };
         assert!(wrong(|_| {}, [1, 2, 3, 8, 9], 4).contains("input 'clip' is [1, 2, 3, 8, 8]"));
         assert!(wrong(|_| {}, shape, 5).contains("output 'logits' is [1, 4]"));
@@ -233,5 +283,39 @@ mod tests {
             type_proto::Value::TensorType(tensor) => tensor.elem_type = DataType::Float16 as i32,
         };
         assert!(wrong(half, shape, 4).contains("not f32"));
+    }
+
+    #[test]
+    fn a_recurrent_model_returns_its_states() {
+        let value = |name: &str, shape: &[usize]| {
+            let mut graph = crate::model::graph::Graph::default();
+            let value = graph.input(name, crate::model::graph::Element::F32, shape).unwrap();
+            super::super::write::value_info(name, graph.node(value))
+        };
+        let recurrent = || {
+            let state = |suffix: &str| value(&format!("s{suffix}"), &[1, 5, 1, 4, 4]);
+            let graph = GraphProto {
+                input: vec![value("clip", &[1, 2, 1, 8, 8]), state("")],
+                output: vec![value("logits", &[1, 4]), state(".next")],
+                ..GraphProto::default()
+            };
+            ModelProto { graph: Some(graph), ..ModelProto::default() }
+        };
+        let signature = |model: &ModelProto| check_signature(model, [1, 2, 3, 8, 8], (4, true));
+        assert_eq!(signature(&recurrent()).unwrap(), [State { shape: vec![1, 5, 1, 4, 4], output: 1 }]);
+        let cases: [Case; 5] = [
+            (|m| graph(m).output[1].name = "t".into(), "state 's' has no output 's.next'"),
+            (|m| graph(m).output.swap(0, 1), "the output is named 's.next'"),
+            (|m| graph(m).output[1] = graph(m).output[0].clone(), "has no output"),
+            (|m| graph(m).input[1].r#type = None, "state 's' has no sound shape"),
+            (|m| (graph(m).input.truncate(1), graph(m).output.truncate(1)).1, "it remembers nothing"),
+        ];
+        for (spoil, reason) in cases {
+            let mut model = recurrent();
+            spoil(&mut model);
+            let error = signature(&model).unwrap_err().to_string();
+            assert!(error.contains(reason), "{reason}: {error}");
+        }
+        assert!(signature(&model()).unwrap_err().to_string().contains("say [1, 2, 1, 8, 8]"));
     }
 }

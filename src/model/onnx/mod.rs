@@ -22,7 +22,7 @@ use super::graph::{Graph, Weights};
 use super::{read_file, replace_file};
 use crate::{Error, ErrorKind, Result};
 
-pub use super::graph::{INPUT, OUTPUT};
+pub use super::graph::{INPUT, NEXT, OUTPUT};
 
 /// Writes `graph` with `weights` as ONNX: inputs and outputs have the graph's names, of an architecture `clip`
 /// `[1, C, T, H, W]` and `logits` `[1, K]`. A file that is there is replaced only once the new one is complete.

@@ -361,7 +361,7 @@ pub(super) fn string(name: &str, text: &str) -> AttributeProto {
     attribute(name, AttributeType::String, |a| a.s = text.into())
 }
 
-fn value_info(name: &str, node: &Node) -> ValueInfoProto {
+pub(super) fn value_info(name: &str, node: &Node) -> ValueInfoProto {
     let dim = |&d: &usize| Dimension { value: Some(dimension::Value::DimValue(d as i64)), ..Default::default() };
     let shape = TensorShapeProto { dim: node.shape.iter().map(dim).collect() };
     let tensor = type_proto::Tensor { elem_type: data_type(node.element) as i32, shape: Some(shape) };

@@ -3,7 +3,8 @@
 //!
 //! Elements are held as f64, in which f32, u8 and i8 are exact; a node's result is rounded once to its element type. Sums are
 //! f64 sums, so fast paths that sum in f32 differ from it by their own rounding only. Quantize and Dequantize divide and
-//! multiply in f32, as their formula says, so that their results are the same everywhere.
+//! multiply in f32, as their formula says, and sigmoid and tanh are those of [`functions`], so that their results are the same
+//! everywhere.
 
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod windows;
 
 use ndarray::{ArrayD, Axis, IxDyn};
 
+use super::functions;
 use super::graph::{
     Binary, Coordinates, Element, Graph, Node, Op, Pad, Parameter, Quantization, Resize, Unary, Value, Weights,
 };
@@ -188,9 +190,9 @@ fn unary(function: Unary, x: f64) -> f64 {
     match function {
         Unary::Relu => x.max(0.0),
         Unary::Clip { min, max } => x.max(f64::from(min)).min(f64::from(max)),
-        Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Unary::Sigmoid => functions::sigmoid(x as f32).into(),
         Unary::HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
-        Unary::Tanh => x.tanh(),
+        Unary::Tanh => functions::tanh(x as f32).into(),
     }
 }
 

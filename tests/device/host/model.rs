@@ -48,7 +48,7 @@ pub fn write(dir: &Path) {
             mean: vec![0.0],
             std: vec![1.0],
         },
-        output: Output { activation: Activation::Softmax, classes: LEVELS.len() },
+        output: Output { activation: Activation::Softmax, classes: LEVELS.len(), per_frame: false },
         run: Run { mode: Mode::Window, hop: 1 },
         decision: Settings { smoothing_s: 0.0, min_duration_s: 0.0, merge_gap_s: 0.0, ..Settings::default() },
         quantisation: None,

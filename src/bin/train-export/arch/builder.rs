@@ -1,7 +1,7 @@
 //! What the architectures are put together from.
 
 use kinora::Result;
-use kinora::model::graph::{Binary, Conv, Graph, Op, Unary, Value};
+use kinora::model::graph::{Binary, Conv, Element, Graph, NEXT, OUTPUT, Op, Slice, Unary, Value};
 
 /// Added to the variance by every batch norm.
 const EPS: f32 = 1e-5;
@@ -11,13 +11,15 @@ pub struct Builder {
     /// The nodes so far.
     pub graph: Graph,
     causal: bool,
+    /// Next values of states, by the name of their output.
+    next: Vec<(String, Value)>,
 }
 
 impl Builder {
     /// Begins with a clip of shape `input`, `[C, T, H, W]`; in a `causal` net temporal kernels see only the past.
     pub fn new(input: [usize; 4], causal: bool) -> (Self, Value) {
         let (graph, clip) = Graph::new(input);
-        (Self { graph, causal }, clip)
+        (Self { graph, causal, next: vec![] }, clip)
     }
 
     /// Channels of `x`.
@@ -64,10 +66,40 @@ impl Builder {
         self.graph.push(format!("{block}.relu2"), Op::Unary(Unary::Relu), &[x])
     }
 
+    /// Adds a ConvLSTM without peepholes: `a = conv(x) + conv(h)`, in four parts `i, f, g, o`, as Keras orders them, then
+    /// `c' = sigmoid(f) c + sigmoid(i) tanh(g)` and `h' = sigmoid(o) tanh(c')`, its value. Its convolutions are named
+    /// `NAME.input` and `NAME.recurrent`, its states `NAME.h` and `NAME.c`.
+    pub fn conv_lstm(&mut self, name: &str, x: Value, filters: usize, [height, width]: [usize; 2]) -> Result<Value> {
+        let conv = Conv { bias: true, ..self.conv_op(4 * filters, [1, height, width], [1; 3]) };
+        let x = self.graph.push(format!("{name}.input"), Op::Conv(conv.clone()), &[x])?;
+        let shape = [&[1, filters], &self.graph.node(x).shape[2..]].concat();
+        let [h, c] = ["h", "c"].map(|state| self.graph.input(format!("{name}.{state}"), Element::F32, &shape));
+        let (h, c) = (h?, c?);
+        let recurrent = Conv { bias: false, ..conv };
+        let h = self.graph.push(format!("{name}.recurrent"), Op::Conv(recurrent), &[h])?;
+        let gates = self.graph.push(format!("{name}.gates"), Op::Binary(Binary::Add), &[h, x])?;
+        let mut part = |number: usize, gate: &str, function: Unary| {
+            let slice = Slice { axis: 1, start: number * filters, length: filters, step: 1 };
+            let part = self.graph.push(format!("{name}.{gate}.part"), Op::Slice(slice), &[gates])?;
+            self.graph.push(format!("{name}.{gate}"), Op::Unary(function), &[part])
+        };
+        let (i, f) = (part(0, "i", Unary::Sigmoid)?, part(1, "f", Unary::Sigmoid)?);
+        let (g, o) = (part(2, "g", Unary::Tanh)?, part(3, "o", Unary::Sigmoid)?);
+        let kept = self.graph.push(format!("{name}.kept"), Op::Binary(Binary::Mul), &[f, c])?;
+        let added = self.graph.push(format!("{name}.added"), Op::Binary(Binary::Mul), &[i, g])?;
+        let c = self.graph.push(format!("{name}.cell"), Op::Binary(Binary::Add), &[kept, added])?;
+        let shown = self.graph.push(format!("{name}.shown"), Op::Unary(Unary::Tanh), &[c])?;
+        let h = self.graph.push(name, Op::Binary(Binary::Mul), &[o, shown])?;
+        self.next.extend([(format!("{name}.h{NEXT}"), h), (format!("{name}.c{NEXT}"), c)]);
+        Ok(h)
+    }
+
     /// Ends the net: the mean over time and place, and a dense layer of `classes` logits.
     pub fn head(mut self, x: Value, classes: usize) -> Result<Graph> {
         let x = self.graph.push("average", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x])?;
-        self.graph.push("head", Op::dense(classes), &[x])?;
+        let logits = self.graph.push("head", Op::dense(classes), &[x])?;
+        self.next.insert(0, (OUTPUT.into(), logits));
+        self.graph.set_outputs(self.next)?;
         Ok(self.graph)
     }
 }

@@ -2,6 +2,7 @@
 //! exporter writes it.
 
 mod builder;
+mod convlstm;
 mod edge;
 mod resnet18;
 mod table;
@@ -23,16 +24,19 @@ pub enum Family {
     R2plus1d18,
     /// `r3d-18`: R3D with 18 layers (Tran et al., 2018), as torchvision has it.
     R3d18,
+    /// `convlstm-edge`: a small recurrent net for boards.
+    ConvLstmEdge,
 }
 
 impl Family {
-    const ALL: [Family; 3] = [Self::R2plus1dEdge, Self::R2plus1d18, Self::R3d18];
+    const ALL: [Family; 4] = [Self::R2plus1dEdge, Self::R2plus1d18, Self::R3d18, Self::ConvLstmEdge];
 
     fn name(self) -> &'static str {
         match self {
             Self::R2plus1dEdge => "r2plus1d-edge",
             Self::R2plus1d18 => "r2plus1d-18",
             Self::R3d18 => "r3d-18",
+            Self::ConvLstmEdge => "convlstm-edge",
         }
     }
 
@@ -41,6 +45,7 @@ impl Family {
         match self {
             Self::R2plus1dEdge => (&["width", "depth"], &["causal"]),
             Self::R2plus1d18 | Self::R3d18 => (&[], &["width", "causal", "temporal_stride"]),
+            Self::ConvLstmEdge => (&["width"], &[]),
         }
     }
 
@@ -48,7 +53,7 @@ impl Family {
     fn published(self) -> Architecture {
         let eighteen = Architecture { family: self, width: 64, depth: 2, causal: false, temporal_stride: true };
         match self {
-            Self::R2plus1dEdge => {
+            Self::R2plus1dEdge | Self::ConvLstmEdge => {
                 Architecture { width: 16, depth: 1, causal: true, temporal_stride: false, ..eighteen }
             }
             Self::R2plus1d18 | Self::R3d18 => eighteen,
@@ -157,7 +162,7 @@ impl Architecture {
     /// Height and width of the pictures it was made for.
     pub fn picture_size(&self) -> usize {
         match self.family {
-            Family::R2plus1dEdge => 96,
+            Family::R2plus1dEdge | Family::ConvLstmEdge => 96,
             Family::R2plus1d18 | Family::R3d18 => 112,
         }
     }
@@ -175,7 +180,7 @@ impl Architecture {
         }
     }
 
-    /// The graph of this architecture for clips of shape `input`, `[C, T, H, W]`.
+    /// The graph of this architecture for clips of shape `input`, `[C, T, H, W]`; of a recurrent one the graph of a frame.
     ///
     /// # Errors
     /// `Usage` when an option is out of range, `Model` when `input` is too small for it.
@@ -184,6 +189,7 @@ impl Architecture {
         match self.family {
             Family::R2plus1dEdge => edge::graph(self, input, classes),
             Family::R2plus1d18 | Family::R3d18 => resnet18::graph(self, input, classes),
+            Family::ConvLstmEdge => convlstm::edge(self, input, classes),
         }
     }
 }

@@ -26,7 +26,7 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
     let bar = ProgressBar::new(clips.len() as u64).with_style(style);
     let activation = bundle.manifest.output.activation;
     let (graph, weights) = onnx::read_graph(&bundle.onnx())?;
-    let past = stream::past(&graph, &weights, engine.mode())?;
+    let past = stream::past(&graph, &weights, engine.mode(), input.frames)?;
     let hop = args.hop.unwrap_or(bundle.manifest.run.hop);
     let answers = in_parallel(
         threads(args.threads),

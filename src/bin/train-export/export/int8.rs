@@ -25,7 +25,7 @@ const VALIDATION_SEED: u64 = 2;
 /// `Usage` when the data do not fit, `Model` when the net cannot be quantised.
 pub fn quantized(args: &ExportArgs, model: &Model, graph: &Graph) -> Result<(Quantized, Quantisation)> {
     let (calibration, validation) = if args.untrained.is_some() {
-        (random(graph, CALIBRATION_SEED)?, random(graph, VALIDATION_SEED)?)
+        (random(model, CALIBRATION_SEED)?, random(model, VALIDATION_SEED)?)
     } else {
         let data: Arc<dyn Dataset> = data::open(&args.data, &model.input, CALIBRATION_SEED)?.into();
         let count = |part, wanted: usize| data.len(part).unwrap_or(wanted).min(wanted);
@@ -64,7 +64,7 @@ fn clips(data: &Arc<dyn Dataset>, (part, count): (Part, usize), model: &Model, g
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let (mut batches, mut labels) = (vec![], vec![]);
     // The first frames of a clip that begins before the window are as those of any: nothing is before them.
-    let past = crate::stream::past(graph, &model.weights, model.mode)?;
+    let past = crate::stream::past(graph, &model.weights, model.mode, model.input.frames)?;
     let wanted = Batches { size: BATCH, past: past..=past, workers, seed: CALIBRATION_SEED };
     for batch in Loader::new(data.clone(), part, wanted).take(count.div_ceil(BATCH)) {
         let batch = batch?;
@@ -78,8 +78,8 @@ fn clips(data: &Arc<dyn Dataset>, (part, count): (Part, usize), model: &Model, g
 }
 
 /// Clips of noise for a net that was never trained.
-fn random(graph: &Graph, seed: u64) -> Result<Clips> {
-    let batches = (0..4).map(|number| noise(graph, seed, number)).collect::<Result<Vec<_>>>()?;
+fn random(model: &Model, seed: u64) -> Result<Clips> {
+    let batches = (0..4).map(|number| noise(&model.input, seed, number)).collect::<Result<Vec<_>>>()?;
     Ok(Clips { what: format!("{} clips of noise", batches.len()), batches, labels: None })
 }
 

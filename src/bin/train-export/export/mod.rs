@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kinora::engine::{self, Precision};
 use kinora::model::graph::Graph;
-use kinora::model::manifest::{Activation, FORMAT, Manifest, Mode, Output, Provenance, Run};
+use kinora::model::manifest::{Activation, FORMAT, Input, Manifest, Mode, Output, Provenance, Run};
 use kinora::model::{Bundle, Golden, bundle};
 use kinora::{Error, ErrorKind, decision};
 use tch::Device;
@@ -96,7 +96,7 @@ pub fn command(args: &ExportArgs) -> Result<Bundle> {
     };
     let mut net = Net::new(model.graph()?, Device::Cpu, 0)?;
     net.set(&model.weights)?;
-    let mut golden = (0..CLIPS).map(|number| reference(&net, number)).collect::<Result<Vec<_>>>()?;
+    let mut golden = (0..CLIPS).map(|number| reference(&net, &model.input, number)).collect::<Result<Vec<_>>>()?;
     let mut manifest = manifest(args, &model)?;
     let mut int8 = None;
     if args.int8 {
@@ -152,9 +152,9 @@ impl Parts<'_> {
 }
 
 /// A clip of noise and the trainer's logits for it in f32 on the CPU.
-fn reference(net: &Net, number: u32) -> Result<Golden> {
-    let clip = noise(net.graph(), 0, number)?;
-    let logits = tch::no_grad(|| net.forward(&clip, Pass::Evaluate))?;
+fn reference(net: &Net, input: &Input, number: u32) -> Result<Golden> {
+    let clip = noise(input, 0, number)?;
+    let logits = tch::no_grad(|| net.answer(&clip, Pass::Evaluate))?;
     let clip = to_array(&clip)?.into_dimensionality()?;
     Ok(Golden { clip, logits_f32: Vec::<f32>::try_from(logits.f_view(-1)?)?, logits_int8: None })
 }
@@ -201,12 +201,13 @@ fn manifest(args: &ExportArgs, model: &Model) -> Result<Manifest> {
     let name = args.name.clone().or_else(folder);
     let name = name.ok_or_else(|| Error::new(ErrorKind::Usage, "--out: a folder with a name wanted, or --name"))?;
     let note = args.note.as_ref().map_or(String::new(), |note| format!("; {note}"));
+    let per_frame = !model.graph()?.states().is_empty();
     let fresh = || Manifest {
         format: FORMAT,
         name: name.clone(),
         architecture: model.architecture.clone(),
         input: model.input.clone(),
-        output: Output { activation: Activation::Softmax, classes: model.labels.len() },
+        output: Output { activation: Activation::Softmax, classes: model.labels.len(), per_frame },
         run: Run { mode: model.mode, hop: 2 },
         decision: decision::Settings { lag_s: 0.4, ..decision::Settings::default() },
         quantisation: None,
@@ -270,10 +271,10 @@ pub(crate) mod tests {
         manifest(&args, &model).unwrap()
     }
 
-    pub fn golden_of(graph: &Graph, weights: &Weights) -> Golden {
+    pub fn golden_of(input: &Input, (graph, weights): (&Graph, &Weights)) -> Golden {
         let mut net = Net::new(graph.clone(), Device::Cpu, 0).unwrap();
         net.set(weights).unwrap();
-        reference(&net, 0).unwrap()
+        reference(&net, input, 0).unwrap()
     }
 
     #[test]
@@ -320,7 +321,7 @@ pub(crate) mod tests {
         let model = Model::trained(dir.path()).unwrap();
         let mut net = Net::new(model.graph().unwrap(), Device::Cpu, 3).unwrap();
         net.set(&weights).unwrap();
-        let mut golden = vec![reference(&net, 0).unwrap(), reference(&net, 1).unwrap()];
+        let mut golden: Vec<Golden> = [0, 1].map(|n| reference(&net, &model.input, n).unwrap()).into();
         golden[1].logits_f32[0] *= 1.01;
         golden[1].logits_f32[1] *= 1.01;
         let manifest = manifest(&args, &model).unwrap();
@@ -334,7 +335,14 @@ pub(crate) mod tests {
     #[test]
     fn an_untrained_bundle_says_so_and_keeps_its_scale() {
         let dir = tempfile::tempdir().unwrap();
-        for arch in ["r2plus1d-edge(width=4)", "r2plus1d-18(width=4,causal=true)", "r3d-18(width=4)"] {
+        let deep = "stage4.block1.norm1";
+        let nets = [
+            ("r2plus1d-edge(width=4)", deep),
+            ("r2plus1d-18(width=4,causal=true)", deep),
+            ("r3d-18(width=4)", deep),
+            ("convlstm-edge(width=4)", "block.norm2"),
+        ];
+        for (arch, deepest) in nets {
             let out = dir.path().join("speed");
             let line = format!("--untrained 5 --arch {arch} --classes 9 --frames 4 --size 32 --colour rgb");
             let args = parse(&line, &out).unwrap();
@@ -344,8 +352,8 @@ pub(crate) mod tests {
             assert!(data.contains("UNTRAINED") && data.contains("seed 5") && data.contains("not for use"), "{data}");
             let model = onnx::read_weights(&bundle.onnx()).unwrap();
             assert_eq!(command(&args).map(|b| onnx::read_weights(&b.onnx()).unwrap()).unwrap(), model);
-            let deepest = "stage4.block1.norm1.running_var";
-            assert!(model[deepest].iter().all(|v| (1e-3..1e3).contains(v) && *v != 1.0), "{:?}", model[deepest]);
+            let variance = &model[&format!("{deepest}.running_var")];
+            assert!(variance.iter().all(|v| (1e-3..1e3).contains(v) && *v != 1.0), "{variance:?}");
             let golden = bundle.golden().unwrap().logits_f32;
             assert!(golden.iter().all(|x| x.abs() < 20.0) && golden.iter().any(|x| x.abs() > 0.05), "{golden:?}");
         }
@@ -371,6 +379,44 @@ pub(crate) mod tests {
         // Its labels mean nothing, so no data fit.
         let error = command(&from("--int8")).unwrap_err().to_string();
         assert!(error.contains("--data: its label") && error.contains("none of the model's"), "{error}");
+    }
+
+    /// Both engines, frame by frame and as a window, in floats and in integers; each is verified when it is opened.
+    #[test]
+    fn a_recurrent_bundle_runs_on_both_engines() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = "--untrained 3 --arch convlstm-edge(width=2) --classes 3 --frames 5 --size 24 --int8";
+        let bundle = command(&parse(line, &dir.path().join("bundle")).unwrap()).unwrap();
+        assert!(bundle.manifest.output.per_frame && bundle.onnx().ends_with("model.step.onnx"));
+        let clip = bundle.golden().unwrap().clip;
+        for precision in [Precision::F32, Precision::Int8] {
+            let mut answers = vec![];
+            for engine in [engine::Choice::Native, engine::Choice::Tract] {
+                for mode in [Mode::Window, Mode::Stream] {
+                    let (precision, mode) = (Some(precision), Some(mode));
+                    let options = engine::Options { engine, precision, mode, ..Default::default() };
+                    let opened = engine::open(&bundle, &options).unwrap();
+                    assert_eq!(Some(opened.mode()), mode);
+                    let (mut session, mut logits) = (opened.session().unwrap(), vec![0.0; 3]);
+                    // What was before a reset is forgotten.
+                    for _ in 0..2 {
+                        match opened.mode() {
+                            Mode::Window => session.infer(clip.view(), &mut logits).unwrap(),
+                            Mode::Stream => {
+                                session.reset();
+                                for frame in clip.axis_iter(ndarray::Axis(2)) {
+                                    let plane: Vec<f32> = frame.iter().copied().collect();
+                                    assert!(session.push(&plane, &mut logits).unwrap());
+                                }
+                            }
+                        }
+                        answers.push(logits.clone());
+                    }
+                }
+            }
+            // Window and stream are the same to the last bit.
+            assert!(answers.chunks(4).all(|same| same.iter().all(|logits| *logits == same[0])), "{answers:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kinora::model::graph::{Graph, Weights};
 use kinora::model::manifest::{Input, Mode};
 use kinora::model::{Bundle, Manifest, onnx};
@@ -86,7 +86,7 @@ impl Model {
     pub fn untrained(architecture: Architecture, input: Input, classes: usize, seed: u64) -> Result<Self> {
         let shape = [input.colour.channels(), input.frames, input.height, input.width];
         let net = Net::new(architecture.graph(shape, classes)?, Device::Cpu, seed)?;
-        let clips: Vec<Tensor> = (0..4).map(|n| noise(net.graph(), seed, n)).collect::<Result<_>>()?;
+        let clips: Vec<Tensor> = (0..4).map(|n| noise(&input, seed, n)).collect::<Result<_>>()?;
         let _ = tch::no_grad(|| net.forward(&Tensor::f_cat(&clips, 0)?, Pass::Settle))?;
         Ok(Self {
             architecture: architecture.to_string(),
@@ -110,10 +110,9 @@ impl Model {
     }
 }
 
-/// A clip of noise for `graph`, `[1, C, T, H, W]`, the same for the same `seed`; coarser and stronger with `number`.
-pub fn noise(graph: &Graph, seed: u64, number: u32) -> Result<Tensor> {
-    let shape: Vec<i64> = graph.input_shape().iter().map(|&n| n as i64).collect();
-    let [c, t, h, w] = *shape.last_chunk().context("a clip [C, T, H, W] wanted")?;
+/// A clip of noise, `[1, C, T, H, W]`, the same for the same `seed`; coarser and stronger with `number`.
+pub fn noise(input: &Input, seed: u64, number: u32) -> Result<Tensor> {
+    let [_, c, t, h, w] = input.clip_shape().map(|n| n as i64);
     let mut random = fastrand::Rng::with_seed(crate::data::mix(&[seed, number.into()]));
     let cell = 1 << number;
     let coarse = [1, c, t, (h / cell).max(1), (w / cell).max(1)];

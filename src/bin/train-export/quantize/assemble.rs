@@ -25,13 +25,36 @@ fn follower(graph: &Graph, value: Value) -> Option<&Node> {
     readers.next().filter(|_| readers.next().is_none())
 }
 
-/// The nodes of `graph` whose values are to be quantised: all but the logits, and what only a ReLU reads: that is cut off at
-/// zero before it is rounded.
+/// Which values of `graph` are computed in floats: states, and functions of elements that have no form in integers, such as
+/// the gates of an LSTM. What an engine with integers does not know it computes as these formulas say.
+fn in_floats(graph: &Graph) -> Vec<bool> {
+    let mut floats = Vec::with_capacity(graph.nodes().len());
+    for (value, node) in graph.values() {
+        let reads = || node.inputs.iter().any(|input| floats[input.index()]);
+        floats.push(match &node.op {
+            Op::Input => value.index() > 0,
+            Op::Slice(_) | Op::Binary(Binary::Sub | Binary::Mul) => true,
+            Op::Unary(function) => *function != Unary::Relu || reads(),
+            Op::Binary(Binary::Add) => reads(),
+            _ => false,
+        });
+    }
+    floats
+}
+
+/// The nodes of `graph` whose values are to be quantised: all but the logits, what only a ReLU reads (that is cut off at zero
+/// before it is rounded), and what is computed in floats and read by nothing that wants integers. A state is quantised as its
+/// next value is.
 pub fn places(graph: &Graph) -> BTreeSet<String> {
-    let last = graph.nodes().len() - 1;
+    let (floats, output) = (in_floats(graph), &graph.output().name);
+    let wants = |node: &Node| matches!(node.op, Op::Conv(_) | Op::Dense(_) | Op::Pool(_) | Op::Mean { .. });
+    let read = |value: Value| graph.nodes().iter().any(|node| wants(node) && node.inputs.contains(&value));
+    let states = graph.states();
     let quantized = |value: Value| {
         let relu = follower(graph, value).is_some_and(|next| next.op == Op::Unary(Unary::Relu));
-        value.index() != last && !relu
+        let same = states.iter().filter(|(state, next)| [*state, *next].contains(&value));
+        let integers = || read(value) || same.flat_map(|(state, next)| [*state, *next]).any(read);
+        graph.node(value).name != *output && !relu && (!floats[value.index()] || integers())
     };
     graph.values().filter(|(value, _)| quantized(*value)).map(|(_, node)| node.name.clone()).collect()
 }
@@ -53,7 +76,7 @@ pub fn assemble(graph: &Graph, weights: &Weights, ranges: &Ranges) -> Result<(Gr
             Op::Conv(conv) if conv.groups == 1 => Op::Conv(Conv { bias: true, quantized: true, ..conv.clone() }),
             Op::Dense(dense) => Op::Dense(Dense { bias: true, quantized: true, ..*dense }),
             Op::Pool(pool) if matches!(pool.function, PoolFunction::Average { .. }) => node.op.clone(),
-            Op::Input | Op::Unary(Unary::Relu) | Op::Binary(Binary::Add) | Op::Mean { .. } => node.op.clone(),
+            Op::Input | Op::Unary(_) | Op::Binary(_) | Op::Slice(_) | Op::Mean { .. } => node.op.clone(),
             other => {
                 return Err(refuse(&node.name, format_args!("'{other}' has no form in integers: leave --int8 out")));
             }
@@ -61,13 +84,18 @@ pub fn assemble(graph: &Graph, weights: &Weights, ranges: &Ranges) -> Result<(Gr
         if matches!(op, Op::Conv(_) | Op::Dense(_)) {
             rounded.extend(round(graph, value, node, weights, ranges)?);
         }
-        let mut x = if op == Op::Input { clip } else { quantized.push(node.name.clone(), op, &inputs)? };
+        let mut x = match op {
+            Op::Input if value.index() == 0 => clip,
+            Op::Input => quantized.input(node.name.clone(), node.element, &node.shape)?,
+            _ => quantized.push(node.name.clone(), op, &inputs)?,
+        };
         if let Some(q) = ranges.get(&node.name) {
             x = quantized.push(format!("{}.quantize", node.name), Op::Quantize(q.clone()), &[x])?;
             x = quantized.push(format!("{}.dequantize", node.name), Op::Dequantize(q.clone()), &[x])?;
         }
         made.push(x);
     }
+    quantized.set_outputs(graph.outputs().into_iter().map(|(name, value)| (name, made[value.index()])).collect())?;
     quantized.check(&rounded)?;
     Ok((quantized, rounded))
 }
@@ -106,13 +134,13 @@ pub fn whole_bias(bias: f64, scale_in: f32, scale: f32) -> Option<f32> {
     bias_steps(bias as f32, scale_in, scale).map(|steps| steps as f32 * (scale_in * scale))
 }
 
-/// Refuses `graph` unless every operation between clip and logits computes in integers: reads quantised values and, but for
-/// the last, is quantised; and unless its multipliers are in range.
+/// Refuses `graph` unless every operation between clip and logits that has a form in integers computes in them: reads
+/// quantised values and, but for the last, is quantised; and unless its multipliers are in range.
 ///
 /// # Errors
 /// `Model`, naming the node that would run in floats.
 pub fn check_integer(graph: &Graph, weights: &Weights) -> Result<()> {
-    let last = graph.nodes().len() - 1;
+    let (floats, output) = (in_floats(graph), &graph.output().name);
     for (value, node) in graph.values() {
         let float = |why: &str| refuse(&node.name, format_args!("'{}' would run in floats: {why}", node.op));
         let scale_of = |value: Value| match &graph.node(value).op {
@@ -122,6 +150,7 @@ pub fn check_integer(graph: &Graph, weights: &Weights) -> Result<()> {
         let relu = |value: Value| follower(graph, value).filter(|next| next.op == Op::Unary(Unary::Relu));
         match &node.op {
             Op::Input | Op::Quantize(_) | Op::Dequantize(_) => continue,
+            _ if floats[value.index()] => continue,
             Op::Unary(Unary::Relu) => {}
             Op::Conv(Conv { quantized: false, .. }) | Op::Dense(Dense { quantized: false, .. }) => {
                 return Err(float("its weights are no integers"));
@@ -142,7 +171,7 @@ pub fn check_integer(graph: &Graph, weights: &Weights) -> Result<()> {
             quantize(follower(graph, relu))
         });
         let Some(out) = out else {
-            if value.index() == last && matches!(node.op, Op::Dense(_)) {
+            if node.name == *output && matches!(node.op, Op::Dense(_)) {
                 continue;
             }
             return Err(float("its result is not quantised"));

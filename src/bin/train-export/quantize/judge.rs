@@ -64,7 +64,7 @@ impl std::fmt::Display for Verdict {
 pub fn answers(net: &Net, clips: &Clips) -> Result<Answers> {
     let mut all = vec![];
     for batch in &clips.batches {
-        let logits = to_array(&tch::no_grad(|| net.forward(batch, Pass::Evaluate))?)?;
+        let logits = to_array(&tch::no_grad(|| net.answer(batch, Pass::Evaluate))?)?;
         all.extend(logits.axis_iter(Axis(0)).map(|row| softmax(row.iter().copied().collect::<Vec<f32>>().as_slice())));
     }
     Ok(Answers(all))

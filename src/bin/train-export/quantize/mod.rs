@@ -61,7 +61,12 @@ pub fn quantize(graph: &Graph, weights: &Weights, calibration: &Clips, validatio
     let clips = calibration.first((CORRECTION_VALUES / largest).clamp(4, 32))?;
     let mut tried = vec![];
     for method in Method::ALL {
-        let ranges: Ranges = histograms.iter().map(|(name, h)| (name.clone(), h.quantization(method))).collect();
+        let mut ranges: Ranges = histograms.iter().map(|(name, h)| (name.clone(), h.quantization(method))).collect();
+        for (state, next) in graph.states() {
+            if let Some(q) = ranges.get(&graph.node(next).name).cloned() {
+                ranges.insert(graph.node(state).name.clone(), q);
+            }
+        }
         let (graph, mut weights) = assemble::assemble(graph, &weights, &ranges)?;
         assemble::check_integer(&graph, &weights)?;
         let mut quantized = net(graph, &weights)?;

@@ -40,7 +40,12 @@ fn clips(tensor: &Tensor) -> Clips {
 #[test]
 fn quantised_nets_answer_alike() {
     // Untrained nets make more of a small difference with every layer.
-    let nets = [("r2plus1d-edge(width=4)", 0.03), ("r2plus1d-18(width=4,causal=true)", 0.5), ("r3d-18(width=4)", 0.3)];
+    let nets = [
+        ("r2plus1d-edge(width=4)", 0.03),
+        ("r2plus1d-18(width=4,causal=true)", 0.5),
+        ("r3d-18(width=4)", 0.3),
+        ("convlstm-edge(width=4)", 0.05),
+    ];
     for (arch, tolerance) in nets {
         let (graph, weights, tensor) = model(arch.parse().unwrap(), 11);
         let clips = clips(&tensor);
@@ -202,7 +207,7 @@ pub fn coarse_bundle(dir: &Path, checkpoint: &Checkpoint, factor: f32) -> PathBu
     ranges.values_mut().for_each(|q| q.scale[0] *= factor);
     let (integers, rounded) = assemble::assemble(&folded, &rest, &ranges).unwrap();
     let manifest = crate::export::tests::manifest_of(checkpoint);
-    let mut golden = crate::export::tests::golden_of(&graph, &weights);
+    let mut golden = crate::export::tests::golden_of(&checkpoint.info.input, (&graph, &weights));
     let int8 = (&integers, &rounded);
     golden.logits_int8 = Some(crate::export::int8::logits(int8, &golden).unwrap());
     let (labels, model) = (&checkpoint.info.labels[..], (&graph, &weights));
