@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use kinora::model::graph::{
-    Binary, Conv, Element, Graph, Node, Op, PoolFunction, Quantization, Role, Slice, Unary, Value, Weights,
+    Binary, Conv, Element, Graph, Node, Op, Pad, Pool, PoolFunction, Quantization, Role, Slice, Unary, Value, Weights,
 };
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
@@ -294,7 +294,17 @@ impl Net {
             Op::BatchNorm { eps } => self.batch_norm(node, *eps, &x, pass)?,
             Op::Unary(Unary::Relu) if overwrite => x.f_relu_()?,
             Op::Unary(function) => unary(*function, &x)?,
-            Op::Pool(pool) => average_pool(&x, before, &pool.kernel)?,
+            Op::Pool(pool) => windows(&x, before, pool)?,
+            Op::Concat { .. } => {
+                let all: Vec<Tensor> = (0..node.inputs.len()).map(value).collect::<Result<_>>()?;
+                Tensor::f_cat(&all, 1)?
+            }
+            // Of channels only; the constant is that of the innermost axis.
+            Op::Pad(pad) => {
+                let innermost = x.f_permute([0, 2, 3, 1])?;
+                let (ends, value) = ([pad.pad[1].0 as i64, pad.pad[1].1 as i64], f64::from(pad.value));
+                innermost.f_pad(ends, "constant", value)?.f_permute([0, 3, 1, 2])?
+            }
             Op::Binary(Binary::Add) if overwrite => x.f_add_(&value(1)?)?,
             Op::Binary(Binary::Add) => x.f_add(&value(1)?)?,
             Op::Binary(Binary::Sub) => x.f_sub(&value(1)?)?,
@@ -390,12 +400,12 @@ fn trains(graph: &Graph, node: &Node) -> bool {
         Op::Binary(_) => node.inputs.iter().all(|x| graph.node(*x).shape == node.shape),
         Op::Slice(Slice { axis, step, .. }) => *axis == 1 && *step == 1,
         Op::Pool(pool) => {
-            let mean = matches!(pool.function, PoolFunction::Average { .. });
-            mean && pool.kernel.len() == 3
-                && pool.stride == pool.kernel
-                && plain(&pool.pad, &pool.dilation)
-                && !pool.ceil
+            let max = pool.function == PoolFunction::Max;
+            let pad: &[(usize, usize)] = if max { &[] } else { &pool.pad };
+            pool.kernel.len() == 3 && plain(pad, &pool.dilation) && !pool.ceil
         }
+        Op::Concat { axis } => *axis == 1,
+        Op::Pad(Pad { pad, .. }) => pad.iter().enumerate().all(|(axis, pad)| axis == 1 || *pad == (0, 0)),
         Op::Mean { axes, keep } => axes == &[2, 3, 4] && !keep,
         Op::Dense(_) => true,
         Op::Quantize(q) | Op::Dequantize(q) => q.scale.len() == 1,
@@ -450,6 +460,27 @@ fn padded(x: &Tensor, pad: &[(usize, usize)]) -> Result<(Tensor, Vec<i64>)> {
     Ok((innermost.f_movedim_int(-1, 1)?, vec![0; pad.len()]))
 }
 
+/// The maxima or means of windows over `x`.
+fn windows(x: &Tensor, before: &[usize], pool: &Pool) -> Result<Tensor> {
+    let max = pool.function == PoolFunction::Max;
+    if !max && pool.stride == pool.kernel {
+        return average_pool(x, before, &pool.kernel);
+    }
+    let list = |all: &[usize]| all.iter().map(|&n| n as i64).collect::<Vec<_>>();
+    let (kernel, stride) = (list(&pool.kernel), list(&pool.stride));
+    let (n, c, t, _) = x.size4()?;
+    let x = x.f_reshape([n, c, t, before[2] as i64, before[3] as i64])?;
+    let y = if max {
+        let innermost = x.f_movedim_int(1, -1)?;
+        let ends: Vec<i64> = pool.pad.iter().rev().flat_map(|&(before, after)| [before as i64, after as i64]).collect();
+        let padded = innermost.f_pad([vec![0, 0], ends].concat(), "constant", f64::NEG_INFINITY)?;
+        padded.f_movedim_int(-1, 1)?.f_max_pool3d(kernel, stride, [0; 3], [1; 3], false)?
+    } else {
+        x.f_avg_pool3d(kernel, stride, [0; 3], false, true, None)?
+    };
+    Ok(y.f_flatten(3, 4)?)
+}
+
 fn average_pool(x: &Tensor, before: &[usize], kernel: &[usize]) -> Result<Tensor> {
     let [kt, kh, kw] = [kernel[0], kernel[1], kernel[2]].map(|n| n as i64);
     let pooled = frames(x, before)?.f_avg_pool2d([kh, kw], [kh, kw], 0, false, true, None)?;
@@ -477,8 +508,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::arch::Architecture;
-    use kinora::model::graph::Pool;
-
     const INPUT: [usize; 4] = [3, 6, 16, 16];
 
     fn small() -> Net {
@@ -532,6 +561,27 @@ mod tests {
                 window.sum::<f32>() / 12.0
             })
         });
+        let overlapping = Pool { stride: vec![1, 2, 1], ..Pool::average([2, 2, 3]) };
+        let pad = vec![(1, 0), (0, 1), (1, 1)];
+        let max = Pool { pad, stride: vec![2, 1, 2], function: PoolFunction::Max, ..Pool::average([3, 2, 3]) };
+        let border = Pad { pad: vec![(0, 0), (1, 2), (0, 0), (0, 0), (0, 0)], value: 0.5 };
+        for op in [Op::Pool(overlapping), Op::Pool(max), Op::Pad(border)] {
+            let (mut graph, clip) = Graph::new([2, 5, 4, 7]);
+            graph.push("op", op, &[clip]).unwrap();
+            compare(graph, defined);
+        }
+        let (mut graph, clip) = Graph::new([2, 5, 4, 7]);
+        let part = graph.push("part", Op::Slice(Slice { axis: 1, start: 1, length: 1, step: 1 }), &[clip]).unwrap();
+        let sum = graph.push("sum", Op::Binary(Binary::Mul), &[part, part]).unwrap();
+        let all = graph.push("all", Op::Concat { axis: 1 }, &[clip, sum, part]).unwrap();
+        graph.push("function", Op::Unary(Unary::HardSigmoid { alpha: 0.3, beta: 0.4 }), &[all]).unwrap();
+        compare(graph, defined);
+    }
+
+    /// What the plain reference computes.
+    fn defined(graph: &Graph, weights: &Weights, x: &ArrayD<f32>) -> ArrayD<f32> {
+        let clip = x.clone().insert_axis(ndarray::Axis(0));
+        kinora::model::reference::run(graph, weights, &[clip.into()]).unwrap()[0].to_f32()
     }
 
     fn compare(graph: Graph, naive: impl Fn(&Graph, &Weights, &ArrayD<f32>) -> ArrayD<f32>) {

@@ -1,7 +1,7 @@
 //! What a stream is to the trainer: frames before the window that its net still sees.
 
 use kinora::engine::{Kernels, Native};
-use kinora::model::graph::{Graph, Op, Weights};
+use kinora::model::graph::{Conv, Graph, Op, Pool, Weights};
 use kinora::model::manifest::Mode;
 
 /// How many frames before a window of so many `frames` the answer of the net of `graph` depends on when it is run in `mode`:
@@ -25,7 +25,9 @@ pub fn past(graph: &Graph, weights: &Weights, mode: Mode, frames: usize) -> kino
             .reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))
             .unwrap_or((0, 1));
         seen.push(match &node.op {
-            Op::Conv(conv) => (past + (conv.kernel[0] - 1) * conv.dilation[0] * step, step * conv.stride[0]),
+            Op::Conv(Conv { kernel, dilation, stride, .. }) | Op::Pool(Pool { kernel, dilation, stride, .. }) => {
+                (past + (kernel[0] - 1) * dilation[0] * step, step * stride[0])
+            }
             _ => (past, step),
         });
     }

@@ -213,6 +213,14 @@ impl Fuser<'_> {
             Op::Dense(dense) => self.dense(index, *dense),
             Op::Pool(pool) => self.pool(index, &pool.clone()),
             Op::Mean { axes, .. } if *axes == [2, 3, 4] => self.mean(index),
+            Op::Concat { axis: 1 } if node.shape.len() == 5 => {
+                let inputs = (0..node.inputs.len()).map(|n| self.input(node, n)).collect::<Result<_>>()?;
+                self.unchanged(index, Work::Concat, inputs)
+            }
+            Op::Pad(pad) if pad.value == 0.0 && pad.pad.iter().enumerate().all(|(n, p)| n == 1 || *p == (0, 0)) => {
+                let before = pad.pad[1].0;
+                self.unchanged(index, Work::Widen(before), vec![self.input(node, 0)?])
+            }
             &Op::Slice(Slice { axis: 1, start, step: 1, .. }) => {
                 let place = self.input(node, 0)?;
                 self.view(index, Origin::Part(place, start), self.network.values[place].quantized)
@@ -321,10 +329,7 @@ impl Fuser<'_> {
         if node.shape.len() != 5 || conv.groups != 1 {
             return refuse(node, "only convolutions over T, H, W without groups run here: choose --engine tract");
         }
-        let three = |list: &[usize]| std::array::from_fn(|axis| list[axis]);
-        let pad = std::array::from_fn(|axis| conv.pad[axis]);
-        let (kernel, stride, dilation) = (three(&conv.kernel), three(&conv.stride), three(&conv.dilation));
-        let extents = Extents { kernel, stride, dilation, pad };
+        let extents = extents(&conv.kernel, &conv.stride, &conv.dilation, &conv.pad);
         self.product(index, extents, (conv.channels, conv.bias, conv.quantized))
     }
 
@@ -459,23 +464,44 @@ impl Fuser<'_> {
     fn pool(&mut self, index: usize, pool: &Pool) -> Result<()> {
         let node = self.node_at(index);
         let input = self.input(node, 0)?;
-        let plain = matches!(pool.function, PoolFunction::Average { .. })
-            && pool.kernel == pool.stride
-            && pool.pad.iter().all(|pad| *pad == (0, 0))
-            && pool.dilation.iter().all(|d| *d == 1)
-            && !pool.ceil;
-        let [1, h, w] = pool.kernel[..] else {
-            return refuse(node, "only means over H, W run here: choose --engine tract");
-        };
-        if !plain {
-            return refuse(node, "only means without padding or overlap run here: choose --engine tract");
+        if pool.kernel.len() != 3 || pool.ceil {
+            return refuse(node, "only pools over T, H, W without a rest run here: choose --engine tract");
+        }
+        let extents = extents(&pool.kernel, &pool.stride, &pool.dilation, &pool.pad);
+        if pool.function == PoolFunction::Max {
+            return self.unchanged(index, Work::Max(extents), vec![input]);
+        }
+        if extents.pad != [(0, 0); 3] {
+            return refuse(node, "only means without padding run here: choose --engine tract");
         }
         let given = self.network.values[input].quantized;
-        let (scale, span, end, to) = self.average(index, given, (h * w) as f32)?;
+        let count: usize = extents.kernel.iter().product();
+        if given.is_some() && count > i32::MAX as usize / 255 {
+            return refuse(node, "too many elements for a sum of 32 bits");
+        }
+        let (scale, span, end, to) = self.average(index, given, count as f32)?;
         if given.is_some() && span.is_none() {
             return refuse(self.node_at(index), "its result is not quantised, so it would run in float");
         }
-        self.layer(index, end, Work::AveragePool { kernel: [h, w], scale, span }, vec![input], to)
+        let work = match extents {
+            Extents { kernel: kernel @ [1, h, w], stride, dilation: [1, 1, 1], .. } if kernel == stride => {
+                Work::AveragePool { kernel: [h, w], scale, span }
+            }
+            extents => Work::Average { extents, scale, span },
+        };
+        self.layer(index, end, work, vec![input], to)
+    }
+
+    /// What moves elements, which stay as they are: of integers the result has the scale of what is read.
+    fn unchanged(&mut self, index: usize, work: Work, inputs: Vec<usize>) -> Result<()> {
+        let (end, to) = self.quantize(index);
+        let mut given = inputs.iter().map(|input| self.network.values[*input].quantized);
+        match given.all(|given| given == to) {
+            true => self.layer(index, end, work, inputs, to),
+            false => {
+                refuse(self.node_at(index), "its result is not quantised as what it reads: export the model again")
+            }
+        }
     }
 
     fn mean(&mut self, index: usize) -> Result<()> {
@@ -502,6 +528,13 @@ impl Fuser<'_> {
             },
         }
     }
+}
+
+/// What windows over T, H, W see.
+fn extents(kernel: &[usize], stride: &[usize], dilation: &[usize], pad: &[(usize, usize)]) -> Extents {
+    let three = |list: &[usize]| std::array::from_fn(|axis| list[axis]);
+    let pad = std::array::from_fn(|axis| pad[axis]);
+    Extents { kernel: three(kernel), stride: three(stride), dilation: three(dilation), pad }
 }
 
 /// Scale and zero point as those of a u8.

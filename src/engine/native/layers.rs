@@ -57,6 +57,21 @@ pub enum Work {
         /// Of integers; `None` for f32.
         span: Option<Span>,
     },
+    /// The largest element of each window. Integers stay on their scale.
+    Max(Extents),
+    /// Means over windows that may overlap or reach over T, none of which has padding. Otherwise as a pool.
+    Average {
+        /// Which elements a window has.
+        extents: Extents,
+        /// As for a pool.
+        scale: f32,
+        /// Of integers; `None` for f32.
+        span: Option<Span>,
+    },
+    /// All channels of one value after another. Integers stay on their scale.
+    Concat,
+    /// So many channels of zeros before those of a value, and others behind them.
+    Widen(usize),
     /// The mean over T, H, W. Integers as for a pool.
     Mean {
         /// How many of the last frames: in a window all.
@@ -125,6 +140,17 @@ pub struct Network {
     pub values: Vec<Value>,
     /// All layers; the first loads the clip, the last computes the logits, f32.
     pub layers: Vec<Layer>,
+}
+
+impl Work {
+    /// Which inputs an output sees over time, where that is not one frame or all.
+    pub fn extents(&self) -> Option<Extents> {
+        match self {
+            Self::Conv(conv) => Some(conv.extents),
+            Self::Max(extents) | Self::Average { extents, .. } => Some(*extents),
+            _ => None,
+        }
+    }
 }
 
 impl Network {

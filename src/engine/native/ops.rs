@@ -2,7 +2,7 @@
 
 use super::aligned::Plain;
 use super::frames::{Frames, Layout};
-use super::kernels::{Kernels, Span, compiled_for};
+use super::kernels::{Extents, Kernels, Span, compiled_for};
 use crate::model::functions;
 use crate::model::graph::{Binary, Unary};
 
@@ -122,6 +122,99 @@ compiled_for! {
     /// Adds the pixels of frame `t`, of f32.
     pub(super) fn sum_f32(input: &Frames<f32>, t: usize, sums: &mut [f64]) {
         sum(input, t, sums);
+    }
+}
+
+/// Which frame of a window's result, which elements a window has, and how many frames of them there are.
+type At = (usize, Extents, usize);
+
+compiled_for! {
+    /// The largest elements of windows, of u8.
+    pub(super) fn max_u8(input: &Frames<u8>, output: &mut Frames<u8>, at: At) {
+        windows(input, output, at, 0, |most: u8, x| most.max(x), |most| most);
+    }
+
+    /// The largest elements of windows, of f32.
+    pub(super) fn max_f32(input: &Frames<f32>, output: &mut Frames<f32>, at: At) {
+        windows(input, output, at, f32::NEG_INFINITY, |most: f32, x| if x > most { x } else { most }, |most| most);
+    }
+
+    /// Means over windows without padding, of u8.
+    pub(super) fn mean_windows_u8(input: &Frames<u8>, output: &mut Frames<u8>, at: At, finish: (f32, Span, i32)) {
+        let (scale, span, zero) = finish;
+        let offset = at.1.kernel.iter().product::<usize>() as i32 * zero;
+        let end = |sum: i32| to_u8((sum - offset) as f32 * scale, &span);
+        windows(input, output, at, 0, |sum: i32, x| sum + i32::from(x), end);
+    }
+
+    /// Means over windows without padding, of f32.
+    pub(super) fn mean_windows_f32(input: &Frames<f32>, output: &mut Frames<f32>, at: At, scale: f32) {
+        windows(input, output, at, 0.0, |sum: f32, x| sum + x, |sum| sum * scale);
+    }
+}
+
+/// The elements of an axis of `extent` that window `n` has: the first, how many, and the distance between them.
+#[inline(always)]
+fn inside(extents: &Extents, axis: usize, n: usize, extent: usize) -> (usize, usize, usize) {
+    let (begin, step) = (n * extents.stride[axis], extents.dilation[axis]);
+    let skipped = extents.pad[axis].0.saturating_sub(begin).div_ceil(step);
+    let first = begin + skipped * step - extents.pad[axis].0;
+    let left = extent.saturating_sub(first).div_ceil(step);
+    (first, left.min(extents.kernel[axis].saturating_sub(skipped)), step)
+}
+
+/// Reduces windows to a frame. What lies outside is left out.
+#[inline(always)]
+fn windows<T: Plain, S: Copy>(
+    input: &Frames<T>,
+    output: &mut Frames<T>,
+    (t, extents, count): At,
+    begin: S,
+    add: impl Fn(S, T) -> S,
+    finish: impl Fn(S) -> T,
+) {
+    let (layout, from) = (input.layout, input.data());
+    let channels = layout.channels;
+    let frames = inside(&extents, 0, t, count);
+    for (y, row) in output.rows_mut(t).enumerate() {
+        let rows = inside(&extents, 1, y, layout.height);
+        for (x, pixel) in row.chunks_exact_mut(channels).enumerate() {
+            let columns = inside(&extents, 2, x, layout.width);
+            for (part, to) in pixel.chunks_mut(CHUNK).enumerate() {
+                let mut sums = [begin; CHUNK];
+                for frame in (0..frames.1).map(|n| input.frame(frames.0 + n * frames.2)) {
+                    for row in (0..rows.1).map(|n| frame + (rows.0 + n * rows.2) * layout.row()) {
+                        for at in (0..columns.1).map(|n| row + (columns.0 + n * columns.2) * channels + part * CHUNK) {
+                            // A whole chunk is a vector.
+                            match to.len() {
+                                CHUNK => {
+                                    let values = &from[at..][..CHUNK];
+                                    (0..CHUNK).for_each(|n| sums[n] = add(sums[n], values[n]));
+                                }
+                                len => (0..len).for_each(|n| sums[n] = add(sums[n], from[at + n])),
+                            }
+                        }
+                    }
+                }
+                to.iter_mut().zip(sums).for_each(|(to, sum)| *to = finish(sum));
+            }
+        }
+    }
+}
+
+/// Copies some channels, the first and how many, of the frame that begins at `start` to frame `t` of `output`, from a channel on.
+pub(super) fn copy<T: Plain>(
+    input: &Frames<T>,
+    start: usize,
+    (first, count): (usize, usize),
+    (output, t, begin): (&mut Frames<T>, usize, usize),
+) {
+    let (layout, channels) = (input.layout, output.layout.channels);
+    for (y, row) in output.rows_mut(t).enumerate() {
+        let from = &input.data()[start + y * layout.row()..][..layout.width * layout.channels];
+        for (to, from) in row.chunks_exact_mut(channels).zip(from.chunks_exact(layout.channels)) {
+            to[begin..begin + count].copy_from_slice(&from[first..first + count]);
+        }
     }
 }
 

@@ -59,6 +59,19 @@ pub(super) enum Kernel {
         input: Place,
         output: Place,
     },
+    /// The maxima or means of windows.
+    Window {
+        function: Windowed,
+        extents: Extents,
+        input: Place,
+        output: Place,
+    },
+    /// All channels of one value after another, from one on; the others are zeros.
+    Gather {
+        first: usize,
+        inputs: Vec<Operand>,
+        output: Operand,
+    },
     /// Of one or two values' elements.
     Map {
         function: Function,
@@ -72,6 +85,14 @@ pub(super) enum Kernel {
         input: usize,
         output: usize,
     },
+}
+
+/// What becomes of a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Windowed {
+    Max,
+    /// Factor, span and zero point of what is read, as for a pool.
+    Mean(f32, Option<Span>, i32),
 }
 
 /// A function of elements.
@@ -163,8 +184,10 @@ fn refuse<T>(layer: &Layer, why: impl std::fmt::Display) -> Result<T> {
 /// Refuses a recurrent network of which a layer sees more than the one frame that there is.
 fn check_recurrent(network: &Network) -> Result<()> {
     let several = |layer: &&Layer| match &layer.work {
-        Work::Conv(conv) => conv.extents.kernel[0] > 1 || conv.extents.stride[0] > 1,
-        _ => network.values[layer.output].shape[1] > 1,
+        work => match work.extents() {
+            Some(extents) => extents.kernel[0] > 1 || extents.stride[0] > 1,
+            None => network.values[layer.output].shape[1] > 1,
+        },
     };
     match network.layers.iter().find(several) {
         Some(layer) => refuse(layer, "a recurrent net is the graph of one frame: it sees several over time"),
@@ -177,9 +200,9 @@ pub fn check_causal(network: &Network) -> Result<()> {
     let mut averaged = false;
     for layer in &network.layers {
         averaged |= matches!(layer.work, Work::Mean { .. });
-        if let Work::Conv(conv) = &layer.work {
-            let Extents { kernel, pad, .. } = conv.extents;
-            let (wanted, pad) = (conv.extents.frames() - 1, pad[0]);
+        if let Some(extents) = layer.work.extents() {
+            let Extents { kernel, pad, .. } = extents;
+            let (wanted, pad) = (extents.frames() - 1, pad[0]);
             if pad != (wanted, 0) {
                 let why = format_args!(
                     "it cannot be streamed: padding {pad:?} in time lets it see later frames, a causal kernel of {} has \
@@ -274,7 +297,7 @@ impl Plan {
             };
             places[last.output] = Some(place);
             let read: Vec<usize> = first.inputs.iter().take(1).chain(last.inputs.iter().skip(1)).copied().collect();
-            let kernel = match plan.map(network, first, &places) {
+            let kernel = match plan.elements(network, first, &places) {
                 Some(map) => map,
                 None => {
                     let state = |input: usize| network.root(input).2 && !matches!(first.work, Work::Conv(_));
@@ -286,10 +309,7 @@ impl Plan {
                 }
             };
             let read: Vec<usize> = read.into_iter().map(|input| network.root(input).0).collect();
-            let stride = match &last.work {
-                Work::Conv(conv) => conv.extents.stride[0],
-                _ => 1,
-            };
+            let stride = last.work.extents().map_or(1, |extents| extents.stride[0]);
             let input = read.first().copied().unwrap_or(last.output);
             let macs = (first.macs + second.map_or(0, |second| second.macs)) / value.shape[1].max(1) as u64;
             plan.steps.push(Step { name, kernel, input, output: last.output, stride, macs });
@@ -333,22 +353,26 @@ impl Plan {
         }
     }
 
-    /// What runs a layer that is a function of elements.
-    fn map(&mut self, network: &Network, layer: &Layer, places: &[Option<Place>]) -> Option<Kernel> {
-        let function = match layer.work {
-            Work::Unary(function) => Function::Unary(function),
-            Work::Binary(function) => Function::Binary(function),
-            _ => return None,
-        };
+    /// What runs a layer that is a function of elements, or moves them.
+    fn elements(&mut self, network: &Network, layer: &Layer, places: &[Option<Place>]) -> Option<Kernel> {
         let operand = |value: usize| {
             let (root, first, before) = network.root(value);
             let [count, ..] = network.values[value].shape;
             let quantized = network.values[root].quantized;
             Some(Operand { place: places[root]?, quantized, channels: (first, count), before })
         };
-        self.largest = self.largest.max(network.values[layer.output].shape.iter().product());
         let inputs = layer.inputs.iter().map(|input| operand(*input)).collect::<Option<_>>()?;
-        Some(Kernel::Map { function, inputs, output: operand(layer.output)? })
+        let output = operand(layer.output)?;
+        let function = match layer.work {
+            Work::Unary(function) => Function::Unary(function),
+            Work::Binary(function) => Function::Binary(function),
+            Work::Concat => return Some(Kernel::Gather { first: 0, inputs, output }),
+            Work::Widen(first) => return Some(Kernel::Gather { first, inputs, output }),
+            _ => return None,
+        };
+        let [channels, _, height, width] = network.values[layer.output].shape;
+        self.largest = self.largest.max(channels * height * width);
+        Some(Kernel::Map { function, inputs, output })
     }
 
     /// What runs a layer, or two that are a pair of convolutions.
@@ -389,6 +413,12 @@ impl Plan {
             }
             (&Work::AveragePool { kernel, scale, span: None }, &[Place::F32(input)], Place::F32(output)) => {
                 Kernel::PoolF32 { kernel, scale, input, output }
+            }
+            (&Work::Max(extents), &[input], output) if input.is_u8() == output.is_u8() => {
+                Kernel::Window { function: Windowed::Max, extents, input, output }
+            }
+            (&Work::Average { extents, scale, span }, &[input], output) if input.is_u8() == output.is_u8() => {
+                Kernel::Window { function: Windowed::Mean(scale, span, zero), extents, input, output }
             }
             (&Work::Mean { positions, scale, span }, &[input], output) => {
                 let from = layouts[network.root(layer.inputs[0]).0];
@@ -512,12 +542,15 @@ fn needs(network: &Network) -> (Vec<Layout>, Vec<usize>) {
     let mut layouts: Vec<Layout> = network.values.iter().map(|value| bare(value.shape)).collect();
     let mut histories = vec![1; network.values.len()];
     for layer in &network.layers {
-        if let (Work::Conv(conv), Some(input)) = (&layer.work, layer.inputs.first()) {
+        if let (Some(extents), Some(input)) = (layer.work.extents(), layer.inputs.first()) {
             let (input, ..) = network.root(*input);
-            let [_, (top, bottom), (left, right)] = conv.extents.pad;
-            let border = &mut layouts[input].border;
-            *border = border.union(Border { top, bottom, left, right });
-            histories[input] = histories[input].max(conv.extents.frames());
+            histories[input] = histories[input].max(extents.frames());
+            // Other windows leave out what is not there.
+            if let Work::Conv(_) = layer.work {
+                let [_, (top, bottom), (left, right)] = extents.pad;
+                let border = &mut layouts[input].border;
+                *border = border.union(Border { top, bottom, left, right });
+            }
         }
         for (root, ..) in layer.inputs.iter().map(|input| network.root(*input)).filter(|(.., before)| *before) {
             histories[root] = histories[root].max(2);

@@ -9,7 +9,7 @@ use super::aligned::Plain;
 use super::frames::Frames;
 use super::kernels::Arithmetic;
 use super::ops::{self, Sums};
-use super::plan::{Buffer, Convolution, Convolve, Function, Kernel, Memory, Operand, Place, Plan, Step};
+use super::plan::{Buffer, Convolution, Convolve, Function, Kernel, Memory, Operand, Place, Plan, Step, Windowed};
 use super::pool::Pool;
 use crate::engine::LayerTime;
 use crate::model::manifest::Mode;
@@ -45,6 +45,25 @@ impl<T: Plain> Values<T> {
                 .map(|buffer| (0..threads).map(|_| Mutex::new(frames(buffer))).collect())
                 .collect(),
         }
+    }
+
+    /// Puts the channels of `inputs` one after another into frame `t` of value `output`, from channel `first` on; the others
+    /// become padding, which is zero.
+    fn gather(&mut self, (first, inputs): (usize, &[Operand]), output: usize, t: usize) {
+        let mut to = mem::take(&mut self.values[output]);
+        let mut begin = first;
+        let all: usize = inputs.iter().map(|input| input.channels.1).sum();
+        if all < to.layout.channels {
+            let zero = to.data()[to.last()];
+            to.rows_mut(t).for_each(|row| row.fill(zero));
+        }
+        for input in inputs {
+            let (Place::U8(n) | Place::F32(n)) = input.place;
+            let from = &self.values[n];
+            ops::copy(from, input.begin(from, t), input.channels, (&mut to, t, begin));
+            begin += input.channels.1;
+        }
+        self.values[output] = to;
     }
 
     /// Computes the frames `wanted` of a convolution's result from its input, of which there are `count`.
@@ -264,6 +283,38 @@ impl State {
                         ops::mean_f32(total, count, &mut self.floats.values[output], t, (scale, zero))
                     }
                 }
+            }
+            &Kernel::Window { function, extents, input, output } => {
+                let at = |t: usize| (t, extents, self.counts[step.input]);
+                match (input, output) {
+                    (Place::U8(input), Place::U8(output)) => {
+                        let mut to = mem::take(&mut self.bytes.values[output]);
+                        let from = &self.bytes.values[input];
+                        wanted.for_each(|t| match function {
+                            Windowed::Mean(scale, Some(span), zero) => {
+                                ops::mean_windows_u8(kernels, from, &mut to, at(t), (scale, span, zero));
+                            }
+                            _ => ops::max_u8(kernels, from, &mut to, at(t)),
+                        });
+                        self.bytes.values[output] = to;
+                    }
+                    (Place::F32(input), Place::F32(output)) => {
+                        let mut to = mem::take(&mut self.floats.values[output]);
+                        let from = &self.floats.values[input];
+                        wanted.for_each(|t| match function {
+                            Windowed::Mean(scale, ..) => ops::mean_windows_f32(kernels, from, &mut to, at(t), scale),
+                            Windowed::Max => ops::max_f32(kernels, from, &mut to, at(t)),
+                        });
+                        self.floats.values[output] = to;
+                    }
+                    _ => {}
+                }
+            }
+            Kernel::Gather { first, inputs, output } => {
+                wanted.for_each(|t| match output.place {
+                    Place::U8(n) => self.bytes.gather((*first, inputs), n, t),
+                    Place::F32(n) => self.floats.gather((*first, inputs), n, t),
+                });
             }
             Kernel::Map { function, inputs, output } => {
                 wanted.for_each(|t| self.map(*function, inputs, *output, t));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod recurrent;
+mod windows;
 
 use fastrand::Rng;
 use ndarray::{ArrayD, IxDyn};
@@ -195,45 +196,51 @@ fn near(a: &[f32], b: &[f32], tolerance: f32) -> bool {
     a.iter().zip(b).all(|(a, b)| (a - b).abs() <= tolerance * largest)
 }
 
+/// Makes a net for clips of so many frames, the same for any number of them.
+type Make<'a> = &'a dyn Fn(usize) -> (Graph, Weights);
+
 /// At every emission a stream computes what the clip net does on all frames so far, with the mean over the last positions.
+fn stream_equals_clips(seed: u64, quantized: bool, net: Make<'_>) {
+    const LENGTH: usize = 13;
+    let (graph, weights) = net(5);
+    let network = fuse(&graph, &weights).unwrap();
+    assert_eq!(network.is_int8(), quantized);
+    let [channels, _, height, width] = network.values[0].shape;
+    let shape = [channels, LENGTH, height, width];
+    let long = clip(seed, shape);
+    let kernels = Kernels::best();
+    let plan = Arc::new(Plan::new(&network, kernels, Mode::Stream).unwrap());
+    let mut state = State::new(plan, pool(1));
+    let mut logits = vec![0.0; 5];
+    let mut emissions = 0;
+    // The second time after a reset, in the middle of a stream.
+    for _ in 0..2 {
+        emissions = 0;
+        for n in 0..LENGTH {
+            if !state.run(&plane(&long, shape, n), &mut logits) {
+                continue;
+            }
+            emissions += 1;
+            let (graph, weights) = net(n + 1);
+            let mut past = fuse(&graph, &weights).unwrap();
+            limit(&mut past, &network);
+            let clip: Vec<f32> = (0..channels)
+                .flat_map(|c| long[c * LENGTH * height * width..][..(n + 1) * height * width].to_vec())
+                .collect();
+            let right = window(&past, kernels, 1, &clip);
+            let same = if quantized { logits == right } else { near(&logits, &right, 1e-5) };
+            assert!(same, "seed {seed}, int8 {quantized}, {n}: {logits:?}, as a clip {right:?}");
+        }
+        state.reset();
+    }
+    assert!(emissions > 0, "seed {seed}");
+}
+
 #[test]
 fn streams_equal_clips() {
-    const LENGTH: usize = 13;
     for seed in 0..16 {
         for quantized in [false, true] {
-            let frames = 5;
-            let (graph, weights) = net(seed, frames, quantized, true);
-            let network = fuse(&graph, &weights).unwrap();
-            assert_eq!(network.is_int8(), quantized);
-            let [channels, _, height, width] = network.values[0].shape;
-            let shape = [channels, LENGTH, height, width];
-            let long = clip(seed, shape);
-            let kernels = Kernels::best();
-            let plan = Arc::new(Plan::new(&network, kernels, Mode::Stream).unwrap());
-            let mut state = State::new(plan, pool(1));
-            let mut logits = vec![0.0; 5];
-            let mut emissions = 0;
-            // The second time after a reset, in the middle of a stream.
-            for _ in 0..2 {
-                emissions = 0;
-                for n in 0..LENGTH {
-                    if !state.run(&plane(&long, shape, n), &mut logits) {
-                        continue;
-                    }
-                    emissions += 1;
-                    let (graph, weights) = net(seed, n + 1, quantized, true);
-                    let mut past = fuse(&graph, &weights).unwrap();
-                    limit(&mut past, &network);
-                    let clip: Vec<f32> = (0..channels)
-                        .flat_map(|c| long[c * LENGTH * height * width..][..(n + 1) * height * width].to_vec())
-                        .collect();
-                    let right = window(&past, kernels, 1, &clip);
-                    let same = if quantized { logits == right } else { near(&logits, &right, 1e-5) };
-                    assert!(same, "seed {seed}, int8 {quantized}, {n}: {logits:?}, as a clip {right:?}");
-                }
-                state.reset();
-            }
-            assert!(emissions > 0, "seed {seed}");
+            stream_equals_clips(seed, quantized, &|frames| net(seed, frames, quantized, true));
         }
     }
 }

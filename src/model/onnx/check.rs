@@ -193,8 +193,8 @@ fn dims(value: &ValueInfoProto) -> impl Iterator<Item = Option<i64>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::graph::{Graph, Op, Pool, Weights};
-    use crate::model::onnx;
+    use crate::model::graph::{Element, Graph, Op, Pool, Weights};
+    use crate::model::onnx::{self, write::value_info};
     use ndarray::{ArrayD, IxDyn};
     use tract_onnx::pb::{StringStringEntryProto, tensor_proto::Segment};
 
@@ -287,11 +287,7 @@ mod tests {
 
     #[test]
     fn a_recurrent_model_returns_its_states() {
-        let value = |name: &str, shape: &[usize]| {
-            let mut graph = crate::model::graph::Graph::default();
-            let value = graph.input(name, crate::model::graph::Element::F32, shape).unwrap();
-            super::super::write::value_info(name, graph.node(value))
-        };
+        let value = |name: &str, shape: &[usize]| value_info(name, Element::F32, shape);
         let recurrent = || {
             let state = |suffix: &str| value(&format!("s{suffix}"), &[1, 5, 1, 4, 4]);
             let graph = GraphProto {
@@ -307,7 +303,7 @@ mod tests {
             (|m| graph(m).output[1].name = "t".into(), "state 's' has no output 's.next'"),
             (|m| graph(m).output.swap(0, 1), "the output is named 's.next'"),
             (|m| graph(m).output[1] = graph(m).output[0].clone(), "has no output"),
-            (|m| graph(m).input[1].r#type = None, "state 's' has no sound shape"),
+            (|m| graph(m).input[1].r#type = None, "state 's' has no type"),
             (|m| (graph(m).input.truncate(1), graph(m).output.truncate(1)).1, "it remembers nothing"),
         ];
         for (spoil, reason) in cases {

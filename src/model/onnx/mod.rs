@@ -11,6 +11,7 @@ mod size;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod unroll;
 mod write;
 
 use std::path::Path;
@@ -31,6 +32,21 @@ pub use super::graph::{INPUT, NEXT, OUTPUT};
 /// `Model` when the weights do not fit or a name is taken, `Output` when the file cannot be written.
 pub fn write(graph: &Graph, weights: &Weights, path: &Path) -> Result<()> {
     replace_file(path, &to_bytes(graph, weights)?)
+}
+
+/// Writes the recurrent net of `graph`, which is that of one frame, as ONNX of a clip of so many `frames`: from `clip`,
+/// `[1, C, T, H, W]`, to the `logits` of each frame, `[1, T, K]`.
+///
+/// # Errors
+/// As [`write()`]; `Model` when the net is not recurrent.
+pub fn write_unrolled(graph: &Graph, weights: &Weights, frames: usize, path: &Path) -> Result<()> {
+    replace_file(path, &unrolled(graph, weights, frames)?)
+}
+
+fn unrolled(graph: &Graph, weights: &Weights, frames: usize) -> Result<Vec<u8>> {
+    let model = unroll::unroll(graph, write::write(graph, weights)?, frames)?;
+    check::check(&model)?;
+    Ok(model.encode_to_vec())
 }
 
 /// `graph` with `weights` as the bytes of an ONNX file.

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::model::graph::{Binary, Conv, Element, Op, Pool, Quantization, Unary, bias_steps};
-use crate::model::testing;
+use crate::model::{reference, testing};
 use ndarray::{ArrayD, IxDyn};
 
 /// A graph of every operation, and weights that differ in each place.
@@ -253,5 +253,55 @@ fn model_with_relu(zero: i32) -> (Graph, Weights) {
     let z = graph.push("z", Op::Quantize(Quantization::per_tensor(Element::U8, 0.1, zero)), &[y]).unwrap();
     graph.set_outputs(vec![("logits".into(), z)]).unwrap();
     let weights = testing::weights(&mut fastrand::Rng::with_seed(4), &graph);
+    (graph, weights)
+}
+
+/// Frame after frame with states, or all at once: the same logits, to the last bit, in floats and in integers.
+#[test]
+fn what_is_unrolled_computes_what_its_frames_do() {
+    const FRAMES: usize = 4;
+    for quantized in [false, true] {
+        let (graph, weights) = recurrent(quantized);
+        let (all, all_weights) = graph_from_bytes(&unrolled(&graph, &weights, FRAMES).unwrap()).unwrap();
+        assert_eq!((all.input_shape(), &all.output().shape[..]), (&[1, 2, FRAMES, 5, 5][..], &[1, FRAMES, 3][..]));
+        let mut random = fastrand::Rng::with_seed(3);
+        let clip = ArrayD::from_shape_simple_fn(IxDyn(&[1, 2, FRAMES, 5, 5]), || random.f32() - 0.5);
+        let wanted = reference::run(&all, &all_weights, &[clip.clone().into()]).unwrap()[0].to_f32();
+        let mut state = reference::Tensor::from(ArrayD::zeros(IxDyn(&[1, 2, 1, 5, 5])));
+        for t in 0..FRAMES {
+            let frame =
+                clip.slice_each_axis(|axis| if axis.axis.index() == 2 { (t..t + 1).into() } else { (..).into() });
+            let mut outputs = reference::run(&graph, &weights, &[frame.to_owned().into(), state]).unwrap();
+            state = outputs.pop().unwrap();
+            let logits: Vec<f32> = outputs[0].to_f32().iter().copied().collect();
+            assert_eq!(logits, wanted.index_axis(ndarray::Axis(1), t).iter().copied().collect::<Vec<_>>(), "frame {t}");
+        }
+    }
+    let (graph, weights) = model();
+    assert!(unrolled(&graph, &weights, 3).unwrap_err().to_string().contains("not unrolled"));
+}
+
+/// A state that a convolution sees, and logits of it.
+fn recurrent(quantized: bool) -> (Graph, Weights) {
+    let (mut graph, clip) = Graph::new([2, 1, 5, 5]);
+    let state = graph.input("state", Element::F32, &[1, 2, 1, 5, 5]).unwrap();
+    let pad = vec![(0, 0), (1, 1), (1, 1)];
+    let through = |graph: &mut Graph, name: &str, x| {
+        let q = Quantization::per_tensor(Element::U8, 1.0 / 64.0, 128);
+        if !quantized {
+            return x;
+        }
+        let y = graph.push(format!("{name}.q"), Op::Quantize(q.clone()), &[x]).unwrap();
+        graph.push(format!("{name}.dq"), Op::Dequantize(q), &[y]).unwrap()
+    };
+    let x = through(&mut graph, "before", state);
+    let x = graph.push("conv", Op::Conv(Conv { pad, quantized, ..Conv::new(2, [1, 3, 3]) }), &[x]).unwrap();
+    let x = graph.push("sum", Op::Binary(Binary::Add), &[x, clip]).unwrap();
+    let x = graph.push("next", Op::Unary(Unary::Tanh), &[x]).unwrap();
+    let next = through(&mut graph, "after", x);
+    let mean = graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[next]).unwrap();
+    let head = graph.push("head", Op::dense(3), &[mean]).unwrap();
+    graph.set_outputs(vec![(OUTPUT.into(), head), ("state.next".into(), next)]).unwrap();
+    let weights = testing::weights(&mut fastrand::Rng::with_seed(5), &graph);
     (graph, weights)
 }

@@ -35,7 +35,7 @@ pub(super) fn write(graph: &Graph, weights: &Weights) -> Result<ModelProto> {
             writer.add(name, "Identity", vec![copied], name, vec![]);
         }
     }
-    let info = |name: &str, value: Value| value_info(name, graph.node(value));
+    let info = |name: &str, value: Value| value_info(name, graph.node(value).element, &graph.node(value).shape);
     let proto = GraphProto {
         node: writer.node,
         name: "kinora".into(),
@@ -90,10 +90,7 @@ impl<'g> Writer<'g> {
     }
 
     fn add(&mut self, name: &str, op_type: &str, input: Vec<String>, output: &str, attribute: Vec<AttributeProto>) {
-        let output = vec![output.to_owned()];
-        let node =
-            NodeProto { input, output, name: name.into(), op_type: op_type.into(), attribute, ..Default::default() };
-        self.node.push(node);
+        self.node.push(node(name, op_type, input, vec![output.to_owned()], attribute));
     }
 
     fn tensor(&self, name: &str) -> Result<&'g ArrayD<f32>> {
@@ -345,6 +342,17 @@ pub(super) fn attribute(name: &str, kind: AttributeType, fill: impl FnOnce(&mut 
     attribute
 }
 
+/// A node.
+pub(super) fn node(
+    name: &str,
+    op_type: &str,
+    input: Vec<String>,
+    output: Vec<String>,
+    attribute: Vec<AttributeProto>,
+) -> NodeProto {
+    NodeProto { input, output, name: name.into(), op_type: op_type.into(), attribute, ..Default::default() }
+}
+
 pub(super) fn ints(name: &str, values: impl IntoIterator<Item = usize>) -> AttributeProto {
     attribute(name, AttributeType::Ints, |a| a.ints = values.into_iter().map(|x| x as i64).collect())
 }
@@ -361,10 +369,10 @@ pub(super) fn string(name: &str, text: &str) -> AttributeProto {
     attribute(name, AttributeType::String, |a| a.s = text.into())
 }
 
-pub(super) fn value_info(name: &str, node: &Node) -> ValueInfoProto {
+pub(super) fn value_info(name: &str, element: Element, shape: &[usize]) -> ValueInfoProto {
     let dim = |&d: &usize| Dimension { value: Some(dimension::Value::DimValue(d as i64)), ..Default::default() };
-    let shape = TensorShapeProto { dim: node.shape.iter().map(dim).collect() };
-    let tensor = type_proto::Tensor { elem_type: data_type(node.element) as i32, shape: Some(shape) };
+    let shape = TensorShapeProto { dim: shape.iter().map(dim).collect() };
+    let tensor = type_proto::Tensor { elem_type: data_type(element) as i32, shape: Some(shape) };
     let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() });
     ValueInfoProto { name: name.into(), r#type, ..Default::default() }
 }

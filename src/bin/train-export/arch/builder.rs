@@ -1,7 +1,7 @@
 //! What the architectures are put together from.
 
 use kinora::Result;
-use kinora::model::graph::{Binary, Conv, Element, Graph, NEXT, OUTPUT, Op, Slice, Unary, Value};
+use kinora::model::graph::{Binary, Conv, Element, Graph, NEXT, OUTPUT, Op, Pool, PoolFunction, Slice, Unary, Value};
 
 /// Added to the variance by every batch norm.
 const EPS: f32 = 1e-5;
@@ -57,13 +57,25 @@ impl Builder {
     /// `suffix`, a number or nothing.
     pub fn norm_relu(&mut self, prefix: &str, suffix: &str, x: Value) -> Result<Value> {
         let x = self.norm(format!("{prefix}.norm{suffix}"), x)?;
-        self.graph.push(format!("{prefix}.relu{suffix}"), Op::Unary(Unary::Relu), &[x])
+        self.relu(format!("{prefix}.relu{suffix}"), x)
+    }
+
+    /// Adds what lets only positive values through.
+    pub fn relu(&mut self, name: String, x: Value) -> Result<Value> {
+        self.graph.push(name, Op::Unary(Unary::Relu), &[x])
+    }
+
+    /// Adds a max pool with the padding of this net.
+    pub fn max_pool(&mut self, name: String, x: Value, kernel: [usize; 3], stride: [usize; 3]) -> Result<Value> {
+        let Conv { pad, .. } = self.conv_op(0, kernel, stride);
+        let pool = Pool { stride: stride.into(), pad, function: PoolFunction::Max, ..Pool::average(kernel) };
+        self.graph.push(name, Op::Pool(pool), &[x])
     }
 
     /// Ends a residual block: `x` plus `shortcut`, of which only what is positive goes on.
     pub fn join(&mut self, block: &str, x: Value, shortcut: Value) -> Result<Value> {
         let x = self.graph.push(format!("{block}.add"), Op::Binary(Binary::Add), &[x, shortcut])?;
-        self.graph.push(format!("{block}.relu2"), Op::Unary(Unary::Relu), &[x])
+        self.relu(format!("{block}.relu2"), x)
     }
 
     /// Adds a ConvLSTM without peepholes: `a = conv(x) + conv(h)`, in four parts `i, f, g, o`, as Keras orders them, then

@@ -4,7 +4,9 @@
 mod builder;
 mod convlstm;
 mod edge;
-mod resnet18;
+mod i3d;
+mod r2plus1d;
+mod resnet3d;
 mod table;
 
 use std::fmt;
@@ -22,20 +24,70 @@ pub enum Family {
     R2plus1dEdge,
     /// `r2plus1d-18`: R(2+1)D with 18 layers (Tran et al., 2018), as torchvision has it.
     R2plus1d18,
+    /// `r2plus1d-34`: the same with 34 layers.
+    R2plus1d34,
     /// `r3d-18`: R3D with 18 layers (Tran et al., 2018), as torchvision has it.
     R3d18,
+    /// `resnet3d-18` to `-152`: the 3D ResNets of Hara et al., 2018.
+    Resnet3d(Layers),
+    /// `i3d-rgb`: the inflated Inception-v1 of Carreira and Zisserman, 2017.
+    I3dRgb,
     /// `convlstm-edge`: a small recurrent net for boards.
     ConvLstmEdge,
 }
 
+/// How many layers a 3D ResNet has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    L18,
+    L34,
+    L50,
+    L101,
+    L152,
+}
+
 impl Family {
-    const ALL: [Family; 4] = [Self::R2plus1dEdge, Self::R2plus1d18, Self::R3d18, Self::ConvLstmEdge];
+    const ALL: [Family; 11] = [
+        Self::R2plus1dEdge,
+        Self::R2plus1d18,
+        Self::R2plus1d34,
+        Self::R3d18,
+        Self::Resnet3d(Layers::L18),
+        Self::Resnet3d(Layers::L34),
+        Self::Resnet3d(Layers::L50),
+        Self::Resnet3d(Layers::L101),
+        Self::Resnet3d(Layers::L152),
+        Self::I3dRgb,
+        Self::ConvLstmEdge,
+    ];
+
+    /// Whether its blocks are narrow in the middle.
+    fn has_bottlenecks(self) -> bool {
+        matches!(self, Self::Resnet3d(Layers::L50 | Layers::L101 | Layers::L152))
+    }
+
+    /// Residual blocks of each of the stages of a published residual net.
+    fn blocks(self) -> [usize; 4] {
+        match self {
+            Self::R2plus1d34 | Self::Resnet3d(Layers::L34 | Layers::L50) => [3, 4, 6, 3],
+            Self::Resnet3d(Layers::L101) => [3, 4, 23, 3],
+            Self::Resnet3d(Layers::L152) => [3, 8, 36, 3],
+            _ => [2; 4],
+        }
+    }
 
     fn name(self) -> &'static str {
         match self {
             Self::R2plus1dEdge => "r2plus1d-edge",
             Self::R2plus1d18 => "r2plus1d-18",
+            Self::R2plus1d34 => "r2plus1d-34",
             Self::R3d18 => "r3d-18",
+            Self::Resnet3d(Layers::L18) => "resnet3d-18",
+            Self::Resnet3d(Layers::L34) => "resnet3d-34",
+            Self::Resnet3d(Layers::L50) => "resnet3d-50",
+            Self::Resnet3d(Layers::L101) => "resnet3d-101",
+            Self::Resnet3d(Layers::L152) => "resnet3d-152",
+            Self::I3dRgb => "i3d-rgb",
             Self::ConvLstmEdge => "convlstm-edge",
         }
     }
@@ -44,19 +96,28 @@ impl Family {
     fn options(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
             Self::R2plus1dEdge => (&["width", "depth"], &["causal"]),
-            Self::R2plus1d18 | Self::R3d18 => (&[], &["width", "causal", "temporal_stride"]),
+            Self::R2plus1d18 | Self::R2plus1d34 | Self::R3d18 => (&[], &["width", "causal", "temporal_stride"]),
+            Self::Resnet3d(_) => (&[], &["width", "causal", "temporal_stride", "projection"]),
+            Self::I3dRgb => (&[], &["width"]),
             Self::ConvLstmEdge => (&["width"], &[]),
         }
     }
 
     /// The family with the options it was published with.
     fn published(self) -> Architecture {
-        let eighteen = Architecture { family: self, width: 64, depth: 2, causal: false, temporal_stride: true };
+        let plain = Architecture {
+            family: self,
+            width: 64,
+            depth: 1,
+            causal: false,
+            temporal_stride: true,
+            projection: self.has_bottlenecks(),
+        };
         match self {
             Self::R2plus1dEdge | Self::ConvLstmEdge => {
-                Architecture { width: 16, depth: 1, causal: true, temporal_stride: false, ..eighteen }
+                Architecture { width: 16, causal: true, temporal_stride: false, ..plain }
             }
-            Self::R2plus1d18 | Self::R3d18 => eighteen,
+            _ => plain,
         }
     }
 }
@@ -73,8 +134,10 @@ pub struct Architecture {
     pub depth: usize,
     /// Whether temporal kernels see only the past, so that the net can be streamed.
     pub causal: bool,
-    /// Whether stages 2 to 4 each halve the frame rate.
+    /// Whether stages 2 to 4 each halve the frame rate, and the pools of a stem.
     pub temporal_stride: bool,
+    /// Whether shortcuts that change the shape are projected, else they have no parameters.
+    pub projection: bool,
 }
 
 impl Default for Architecture {
@@ -127,6 +190,7 @@ impl Architecture {
             "width" => self.width.to_string(),
             "depth" => self.depth.to_string(),
             "causal" => self.causal.to_string(),
+            "projection" => self.projection.to_string(),
             _ => self.temporal_stride.to_string(),
         }
     }
@@ -145,6 +209,7 @@ impl Architecture {
             "width" => self.width = number()?,
             "depth" => self.depth = number()?,
             "causal" => self.causal = choice()?,
+            "projection" => self.projection = choice()?,
             _ => self.temporal_stride = choice()?,
         }
         Ok(())
@@ -163,7 +228,8 @@ impl Architecture {
     pub fn picture_size(&self) -> usize {
         match self.family {
             Family::R2plus1dEdge | Family::ConvLstmEdge => 96,
-            Family::R2plus1d18 | Family::R3d18 => 112,
+            Family::I3dRgb => 224,
+            _ => 112,
         }
     }
 
@@ -188,7 +254,9 @@ impl Architecture {
         self.check()?;
         match self.family {
             Family::R2plus1dEdge => edge::graph(self, input, classes),
-            Family::R2plus1d18 | Family::R3d18 => resnet18::graph(self, input, classes),
+            Family::R2plus1d18 | Family::R2plus1d34 | Family::R3d18 => r2plus1d::graph(self, input, classes),
+            Family::Resnet3d(_) => resnet3d::graph(self, input, classes),
+            Family::I3dRgb => i3d::graph(self, input, classes),
             Family::ConvLstmEdge => convlstm::edge(self, input, classes),
         }
     }
@@ -208,6 +276,11 @@ mod tests {
             "r2plus1d-18(causal=true)",
             "r3d-18",
             "r3d-18(width=8,causal=true,temporal_stride=false)",
+            "r2plus1d-34",
+            "resnet3d-50(projection=false)",
+            "resnet3d-18(width=16,projection=true)",
+            "i3d-rgb",
+            "convlstm-edge(width=8)",
         ];
         for text in texts {
             assert_eq!(text.parse::<Architecture>().unwrap().to_string(), text);

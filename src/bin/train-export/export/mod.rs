@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kinora::engine::{self, Precision};
-use kinora::model::graph::Graph;
+use kinora::model::graph::{Graph, Weights};
 use kinora::model::manifest::{Activation, FORMAT, Input, Manifest, Mode, Output, Provenance, Run};
-use kinora::model::{Bundle, Golden, bundle};
+use kinora::model::{Bundle, Golden, bundle, onnx};
 use kinora::{Error, ErrorKind, decision};
 use tch::Device;
 
@@ -52,6 +52,10 @@ pub struct ExportArgs {
     /// With --int8: validation clips by which the best span is chosen
     #[arg(long, value_name = "N", requires = "int8", default_value_t = 256, value_parser = count)]
     pub validation_clips: usize,
+    /// Of a recurrent net, also write what sees a whole clip to this folder, unrolled over its frames: model.onnx and, with
+    /// --int8, model.int8.onnx, for programs that keep no states
+    #[arg(long, value_name = "DIR")]
+    pub unrolled: Option<PathBuf>,
     #[command(flatten)]
     pub data: DataArgs,
     /// Folder of the bundle
@@ -108,9 +112,28 @@ pub fn command(args: &ExportArgs) -> Result<Bundle> {
         (int8, manifest.quantisation) = (Some(quantized), Some(says));
     }
     let parts = Parts { manifest, model: &model, graph: net.graph(), int8: int8.as_ref(), golden: &golden };
+    if let Some(dir) = &args.unrolled {
+        unroll(dir, (net.graph(), &model.weights), int8.as_ref(), model.input.frames)?;
+    }
     let bundle = parts.write(&args.out)?;
     int8::sizes(&bundle);
     Ok(bundle)
+}
+
+/// Writes the nets of one frame as those of a clip of so many `frames` to `dir`.
+fn unroll(dir: &Path, net: (&Graph, &Weights), int8: Option<&Quantized>, frames: usize) -> Result<()> {
+    if net.0.states().is_empty() {
+        return Err(
+            Error::new(ErrorKind::Usage, "--unrolled: this net is not recurrent, its bundle sees whole clips").into()
+        );
+    }
+    let failed = |why| Error::new(ErrorKind::Output, format_args!("{}: {why}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let nets = [("model.onnx", Some(net)), ("model.int8.onnx", int8.map(|net| (&net.graph, &net.weights)))];
+    for (name, (graph, weights)) in nets.into_iter().filter_map(|(name, net)| Some((name, net?))) {
+        onnx::write_unrolled(graph, weights, frames, &dir.join(name))?;
+    }
+    Ok(())
 }
 
 struct Parts<'a> {
@@ -236,8 +259,6 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::checkpoint::{Checkpoint, LAST, tests::info};
-    use kinora::model::graph::Weights;
-    use kinora::model::onnx;
     use std::collections::BTreeMap;
 
     fn run(labels: &[&str], dir: &Path) -> Weights {

@@ -1,7 +1,7 @@
-//! `r2plus1d-18` and `r3d-18`: the nets of 18 layers of "A Closer Look at Spatiotemporal Convolutions for Action
+//! `r2plus1d-18`, `r2plus1d-34` and `r3d-18`: nets of "A Closer Look at Spatiotemporal Convolutions for Action
 //! Recognition" (Tran et al., 2018), in the form in which torchvision has them: a stem of half the resolution, four
-//! stages of two residual blocks, the last three of which halve resolution and (with `temporal_stride`) frame rate.
-//! r3d-18 convolves with 3 x 3 x 3 kernels; r2plus1d-18 with a 1 x 3 x 3 and a 3 x 1 x 1 kernel, a batch norm and a ReLU
+//! stages of residual blocks, the last three of which halve resolution and (with `temporal_stride`) frame rate.
+//! r3d-18 convolves with 3 x 3 x 3 kernels; r2plus1d with a 1 x 3 x 3 and a 3 x 1 x 1 kernel, a batch norm and a ReLU
 //! between them, and as many channels there that the number of parameters is about the same.
 
 use kinora::Result;
@@ -12,7 +12,7 @@ use super::{Architecture, Family};
 
 pub fn graph(options: &Architecture, input: [usize; 4], classes: usize) -> Result<Graph> {
     let (mut builder, clip) = Builder::new(input, options.causal);
-    let factorised = options.family == Family::R2plus1d18;
+    let factorised = options.family != Family::R3d18;
     let stem = [1, 2, 2];
     let mut x = if factorised {
         // torchvision's 45 for a width of 64.
@@ -25,9 +25,9 @@ pub fn graph(options: &Architecture, input: [usize; 4], classes: usize) -> Resul
     };
     x = builder.norm_relu("stem", "", x)?;
     let mut net = Net { builder, factorised };
-    for stage in 1..=4 {
+    for (stage, blocks) in (1..).zip(options.family.blocks()) {
         let half = if options.temporal_stride { [2; 3] } else { [1, 2, 2] };
-        for number in 1..=2 {
+        for number in 1..=blocks {
             let stride = if stage > 1 && number == 1 { half } else { [1; 3] };
             x = net.block(&format!("stage{stage}.block{number}"), x, options.width << (stage - 1), stride)?;
         }

@@ -1,0 +1,113 @@
+//! Pools of all kinds, branches that are joined, and channels of zeros: against their definition, and as streams.
+
+use super::*;
+use crate::model::graph::{Pad, PoolFunction};
+
+/// Through u8 and back as `from` is, if the net is quantised.
+fn alike(net: &mut Builder<'_>, from: Value, x: Value) -> Value {
+    let Op::Dequantize(q) = net.graph.node(from).op.clone() else { return x };
+    let name = net.name("q");
+    let y = net.graph.push(format!("{name}.q"), Op::Quantize(q.clone()), &[x]).unwrap();
+    net.graph.push(format!("{name}.dq"), Op::Dequantize(q), &[y]).unwrap()
+}
+
+/// A pool of random windows that fit any clip of two frames.
+fn pool(net: &mut Builder<'_>, x: Value, max: bool, stride: [usize; 3]) -> Value {
+    let kernel: [usize; 3] = std::array::from_fn(|_| net.random.usize(1..=3));
+    let dilation = if max && net.random.u8(..4) == 0 { vec![1, 2, 1] } else { vec![1; 3] };
+    let pad = std::array::from_fn::<_, 3, _>(|axis| match axis {
+        _ if !max => (0, 0),
+        0 if net.causal => (kernel[0] - 1, 0),
+        axis => (kernel[axis] / 2, (kernel[axis] - 1) / 2),
+    });
+    let kernel = if max { kernel } else { [1, kernel[1], kernel[2]] };
+    let function = if max { PoolFunction::Max } else { PoolFunction::Average { count_pad: false } };
+    let pool = GraphPool { function, stride: stride.into(), pad: pad.into(), dilation, ..GraphPool::average(kernel) };
+    let name = net.name("pool");
+    let y = net.graph.push(name, Op::Pool(pool), &[x]).unwrap();
+    if max { alike(net, x, y) } else { net.quantize(y, false) }
+}
+
+fn branches(seed: u64, frames: usize, quantized: bool, causal: bool) -> (Graph, Weights) {
+    let mut random = Rng::with_seed(seed);
+    let (channels, height, width) = (random.usize(1..=4), random.usize(9..=14), random.usize(9..=14));
+    let (graph, clip) = Graph::new([channels, frames, height, width]);
+    let weights = Weights::new();
+    let mut net = Builder { graph, weights, random: &mut random, quantized, causal, residual: true, count: 0 };
+    let mut x = net.quantize(clip, false);
+    let stem = net.random.usize(1..=40);
+    x = net.conv(x, stem, [1, 3, 3], [1; 3]);
+    x = net.relu(x);
+    let over_time = net.random.usize(1..=2);
+    let first = pool(&mut net, x, true, [over_time, 1, 2]);
+    let name = net.name("thin");
+    let thin = GraphPool { function: PoolFunction::Max, stride: vec![over_time, 1, 2], ..GraphPool::average([1; 3]) };
+    let second = net.graph.push(name, Op::Pool(thin), &[x]).unwrap();
+    let second = alike(&mut net, x, second);
+    let [a, b] = [first, second].map(|value| net.graph.node(value).shape.clone());
+    let joined = if a == b {
+        let name = net.name("joined");
+        let y = net.graph.push(name, Op::Concat { axis: 1 }, &[first, second, first]).unwrap();
+        alike(&mut net, first, y)
+    } else {
+        first
+    };
+    let mut pad = vec![(0, 0); 5];
+    pad[1] = (net.random.usize(..3), net.random.usize(..20));
+    let name = net.name("wide");
+    x = net.graph.push(name, Op::Pad(Pad { pad, value: 0.0 }), &[joined]).unwrap();
+    x = alike(&mut net, joined, x);
+    x = pool(&mut net, x, false, [1, 1, 1]);
+    let features = net.graph.node(x).shape[1];
+    x = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    x = net.quantize(x, true);
+    net.parameters("head", &[5, features], x);
+    net.graph.push("head", Op::Dense(Dense { features: 5, bias: true, quantized }), &[x]).unwrap();
+    (net.graph, net.weights)
+}
+
+#[test]
+fn branches_are_those_of_the_reference() {
+    let mut exact = 0;
+    for seed in 0..24 {
+        for quantized in [false, true] {
+            let (graph, weights) = branches(seed, 5, quantized, seed % 2 == 0);
+            let network = fuse(&graph, &weights).unwrap();
+            let clip = clip(seed, network.values[0].shape);
+            let right = window(&network, Kernels::Reference, 1, &clip);
+            for kernels in Kernels::available() {
+                let logits = window(&network, kernels, 2, &clip);
+                let same = if quantized { logits == right } else { near(&logits, &right, 1e-5) };
+                assert!(same, "seed {seed}, {kernels}: {logits:?}, right {right:?}");
+            }
+            let wanted = defined(&graph, &weights, clip);
+            let tolerance = if quantized { 0.1 } else { 1e-5 };
+            assert!(near(&right, &wanted, tolerance), "seed {seed}, int8 {quantized}: {right:?}, right {wanted:?}");
+            exact += usize::from(quantized && near(&right, &wanted, 1e-5));
+        }
+    }
+    assert!(exact >= 20, "of 24 integer nets {exact} are exactly as defined");
+}
+
+#[test]
+fn branches_are_streamed() {
+    for seed in 0..16 {
+        for quantized in [false, true] {
+            stream_equals_clips(seed, quantized, &|frames| branches(seed, frames, quantized, true));
+        }
+    }
+}
+
+#[test]
+fn integers_on_another_scale_are_refused() {
+    let (graph, clip) = Graph::new([2, 2, 8, 8]);
+    let mut random = Rng::with_seed(1);
+    let mut net = Builder { quantized: true, ..Builder::floats(graph, &mut random, true) };
+    let x = net.quantize(clip, false);
+    let pool = GraphPool { function: PoolFunction::Max, ..GraphPool::average([1, 2, 2]) };
+    let x = net.graph.push("pool", Op::Pool(pool), &[x]).unwrap();
+    let x = net.quantize(x, false);
+    net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    let refused = fuse(&net.graph, &net.weights).err().unwrap().to_string();
+    assert!(refused.contains("'pool'") && refused.contains("not quantised as what it reads"), "{refused}");
+}
