@@ -492,7 +492,15 @@ mod tests {
 
     #[test]
     fn every_architecture_learns() {
-        for architecture in ["r2plus1d-18(width=4)", "r3d-18(width=8,causal=true,temporal_stride=false)"] {
+        let architectures = [
+            "r2plus1d-18(width=4)",
+            "r2plus1d-34(width=4)",
+            "r3d-18(width=8,causal=true,temporal_stride=false)",
+            "resnet3d-18(width=4)",
+            "resnet3d-50(width=4,projection=false)",
+            "convlstm-edge(width=4)",
+        ];
+        for architecture in architectures {
             let dir = tempfile::tempdir().unwrap();
             let plan = Plan { architecture: architecture.into(), ..plan(dir.path(), settings(60)) };
             run(plan, Squares::shared(u64::MAX), &Stop::default()).unwrap();

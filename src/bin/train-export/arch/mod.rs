@@ -306,7 +306,7 @@ mod tests {
             let error = text.parse::<Architecture>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);
             let error = error.to_string();
-            assert!(error.contains(why) && error.contains("r2plus1d-18, r3d-18"), "{text}: {error}");
+            assert!(error.contains(why) && error.contains("r2plus1d-18, r2plus1d-34"), "{text}: {error}");
         }
         assert!(Architecture::default().with("width", 0).is_err());
         assert_eq!(Architecture::default().with("depth", 2).unwrap().depth, 2);

@@ -1,5 +1,6 @@
 //! The bundle's model in 8-bit integers: which clips it is calibrated with and judged by, and what is said of it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -94,9 +95,13 @@ fn report(quantized: &Quantized, calibration: &Clips, validation: &Clips) {
 
 /// Says how large the files of `bundle` are.
 pub fn sizes(bundle: &Bundle) {
-    let size = |path: std::path::PathBuf| std::fs::metadata(path).map_or(0, |found| found.len()) as f64 / 1e6;
+    let size = |path: &Path| {
+        let (name, bytes) =
+            (path.file_name().unwrap_or_default(), std::fs::metadata(path).map_or(0, |found| found.len()));
+        format!("{} {:.2} MB", name.display(), bytes as f64 / 1e6)
+    };
     if let Some(int8) = bundle.onnx_int8() {
-        println!("model.onnx {:.2} MB, model.int8.onnx {:.2} MB", size(bundle.onnx()), size(int8));
+        println!("{}, {}", size(&bundle.onnx()), size(&int8));
     }
 }
 

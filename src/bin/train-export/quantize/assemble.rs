@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use kinora::model::graph::{Binary, Conv, Dense, Graph, Node, Op, PoolFunction, Unary, Value, Weights, bias_steps};
+use kinora::model::graph::{Binary, Conv, Dense, Graph, Node, Op, Unary, Value, Weights, bias_steps};
 use kinora::{Error, ErrorKind, Result};
 use ndarray::{ArrayD, Axis, IxDyn};
 
@@ -75,8 +75,14 @@ pub fn assemble(graph: &Graph, weights: &Weights, ranges: &Ranges) -> Result<(Gr
         let op = match &node.op {
             Op::Conv(conv) if conv.groups == 1 => Op::Conv(Conv { bias: true, quantized: true, ..conv.clone() }),
             Op::Dense(dense) => Op::Dense(Dense { bias: true, quantized: true, ..*dense }),
-            Op::Pool(pool) if matches!(pool.function, PoolFunction::Average { .. }) => node.op.clone(),
-            Op::Input | Op::Unary(_) | Op::Binary(_) | Op::Slice(_) | Op::Mean { .. } => node.op.clone(),
+            Op::Pool(_)
+            | Op::Concat { .. }
+            | Op::Pad(_)
+            | Op::Input
+            | Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Slice(_)
+            | Op::Mean { .. } => node.op.clone(),
             other => {
                 return Err(refuse(&node.name, format_args!("'{other}' has no form in integers: leave --int8 out")));
             }

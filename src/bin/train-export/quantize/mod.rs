@@ -62,11 +62,7 @@ pub fn quantize(graph: &Graph, weights: &Weights, calibration: &Clips, validatio
     let mut tried = vec![];
     for method in Method::ALL {
         let mut ranges: Ranges = histograms.iter().map(|(name, h)| (name.clone(), h.quantization(method))).collect();
-        for (state, next) in graph.states() {
-            if let Some(q) = ranges.get(&graph.node(next).name).cloned() {
-                ranges.insert(graph.node(state).name.clone(), q);
-            }
-        }
+        ranges::share(graph, &mut ranges);
         let (graph, mut weights) = assemble::assemble(graph, &weights, &ranges)?;
         assemble::check_integer(&graph, &weights)?;
         let mut quantized = net(graph, &weights)?;

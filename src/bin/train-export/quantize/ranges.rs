@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use kinora::model::graph::{Element, Node, Quantization};
+use kinora::model::graph::{Element, Graph, Node, Op, PoolFunction, Quantization, Value};
 use tch::Tensor;
 
 use super::places;
@@ -76,6 +76,41 @@ pub fn observe(net: &Net, batches: &[Tensor]) -> Result<BTreeMap<String, Histogr
         Ok(())
     })?;
     Ok(seen)
+}
+
+/// Gives values one quantisation whose elements only move from one to the other, or that are one value at different times: it
+/// spans all of them.
+pub fn share(graph: &Graph, ranges: &mut Ranges) {
+    let moves = |node: &Node| match &node.op {
+        Op::Pool(pool) => pool.function == PoolFunction::Max,
+        Op::Concat { .. } | Op::Pad(_) => true,
+        _ => false,
+    };
+    let moved = graph.values().filter(|(_, node)| moves(node));
+    let mut pairs: Vec<(Value, Value)> =
+        moved.flat_map(|(value, node)| node.inputs.iter().map(move |input| (*input, value))).collect();
+    pairs.extend(graph.states());
+    // Of each value the first one that it is alike.
+    let mut first: Vec<usize> = (0..graph.nodes().len()).collect();
+    for (a, b) in pairs {
+        let (a, b) = (first[a.index()], first[b.index()]);
+        first.iter_mut().filter(|group| **group == a.max(b)).for_each(|group| *group = a.min(b));
+    }
+    let mut spans: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+    let group = |name: &str| graph.nodes().iter().position(|node| node.name == name).map(|index| first[index]);
+    for (name, q) in ranges.iter() {
+        let (zero, scale) = (f64::from(q.zero_point[0]), f64::from(q.scale[0]));
+        if let Some(group) = group(name) {
+            let span = spans.entry(group).or_insert((0.0, 0.0));
+            *span = (span.0.min(-zero * scale), span.1.max((255.0 - zero) * scale));
+        }
+    }
+    for (name, q) in ranges.iter_mut() {
+        let Some(group) = group(name).filter(|group| first.iter().filter(|other| *other == group).count() > 1) else {
+            continue;
+        };
+        *q = steps(spans[&group].0, spans[&group].1);
+    }
 }
 
 fn pass(net: &Net, batches: &[Tensor], look: &mut Look<'_>) -> Result<()> {
