@@ -8,7 +8,7 @@ pub fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 leaves no bits for a fraction, and the whole number in the low bits.
     const MAGIC: f32 = 12_582_912.0;
     // ln 2 in two parts, the first of which has few bits: its products with whole numbers are exact.
-    const LN2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     let x = x.clamp(-87.0, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + MAGIC;
     let whole = shifted - MAGIC;
@@ -33,7 +33,7 @@ pub fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let z = x * x;
     let mut p = -5.704_988_7e-3;
-    for c in [2.063_909e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_82] {
+    for c in [2.063_909e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_8] {
         p = p * z + c;
     }
     let near = p * z * x + x;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ndarray::{Array5, ArrayView1, Dimension};
+use ndarray::{Array5, ArrayView1};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::{Manifest, read_file, replace_file};

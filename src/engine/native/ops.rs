@@ -254,7 +254,7 @@ compiled_for! {
             Unary::Relu => each(x, |x| x.max(0.0)),
             Unary::Clip { min, max } => each(x, |x| x.max(min).min(max)),
             Unary::Sigmoid => each(x, functions::sigmoid),
-            Unary::HardSigmoid { alpha, beta } => each(x, |x| (alpha * x + beta).max(0.0).min(1.0)),
+            Unary::HardSigmoid { alpha, beta } => each(x, |x| (alpha * x + beta).clamp(0.0, 1.0)),
             Unary::Tanh => each(x, functions::tanh),
         }
     }

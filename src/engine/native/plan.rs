@@ -183,11 +183,9 @@ fn refuse<T>(layer: &Layer, why: impl std::fmt::Display) -> Result<T> {
 
 /// Refuses a recurrent network of which a layer sees more than the one frame that there is.
 fn check_recurrent(network: &Network) -> Result<()> {
-    let several = |layer: &&Layer| match &layer.work {
-        work => match work.extents() {
-            Some(extents) => extents.kernel[0] > 1 || extents.stride[0] > 1,
-            None => network.values[layer.output].shape[1] > 1,
-        },
+    let several = |layer: &&Layer| match layer.work.extents() {
+        Some(extents) => extents.kernel[0] > 1 || extents.stride[0] > 1,
+        None => network.values[layer.output].shape[1] > 1,
     };
     match network.layers.iter().find(several) {
         Some(layer) => refuse(layer, "a recurrent net is the graph of one frame: it sees several over time"),
