@@ -1,7 +1,10 @@
 //! Small nets that the engine `native` runs: seeds for the targets.
 
 use fastrand::Rng;
-use kinora::model::graph::{Binary, Conv, Dense, Element, Graph, Op, Pool, Quantization, Unary, Value, Weights};
+use kinora::model::graph::{
+    Binary, Conv, Dense, Element, Graph, NEXT, OUTPUT, Op, Pool, PoolFunction, Quantization, Slice, Unary, Value,
+    Weights,
+};
 use ndarray::{ArrayD, IxDyn};
 
 /// A net on its way. All scales are powers of two, so that integers and the floats that they stand for agree to the last
@@ -14,15 +17,21 @@ struct Net<'a> {
     causal: bool,
 }
 
-/// A random residual net with its weights; half of all are quantised, half are causal.
+/// A random residual net with its weights; half of all are quantised, half are causal. Those of one frame may remember.
 pub fn net(rng: &mut Rng) -> (Graph, Weights) {
     let shape = [rng.usize(1..4), [1, 2, 4, 5][rng.usize(0..4)], [8, 8, 8, 9][rng.usize(0..4)], 8];
     let (graph, clip) = Graph::new(shape);
     let (quantized, causal) = (rng.bool(), rng.bool());
     let mut net = Net { graph, weights: Weights::new(), rng, quantized, causal };
     let mut x = net.quantize(clip);
+    let mut outputs = Vec::new();
     for _ in 0..net.rng.usize(1..4) {
-        x = net.block(x);
+        x = match net.rng.u8(0..8) {
+            0 => net.largest(x),
+            1 => net.joined(x),
+            2..=4 if shape[1] == 1 => net.remember(x, &mut outputs),
+            _ => net.block(x),
+        };
     }
     if net.rng.bool() && net.graph.node(x).shape[3..].iter().all(|&n| n > 1) {
         x = net.push(Op::Pool(Pool::average([1, 2, 2])), &[x]);
@@ -37,7 +46,9 @@ pub fn net(rng: &mut Rng) -> (Graph, Weights) {
     }
     let classes = net.rng.usize(1..4);
     let head = Dense { features: classes, bias: net.rng.bool(), quantized };
-    net.layer(Op::Dense(head), x);
+    let logits = net.layer(Op::Dense(head), x);
+    outputs.insert(0, (OUTPUT.to_owned(), logits));
+    net.graph.set_outputs(outputs).expect("outputs of this net");
     (net.graph, net.weights)
 }
 
@@ -62,6 +73,49 @@ impl Net<'_> {
         let q = Quantization::per_tensor(element, scale, zero);
         let bytes = self.push(Op::Quantize(q.clone()), &[x]);
         self.push(Op::Dequantize(q), &[bytes])
+    }
+
+    /// As `from` is, through bytes and back, if the net is quantised.
+    fn quantize_as(&mut self, from: Value, x: Value) -> Value {
+        let Op::Dequantize(q) = self.graph.node(from).op.clone() else { return x };
+        let bytes = self.push(Op::Quantize(q.clone()), &[x]);
+        self.push(Op::Dequantize(q), &[bytes])
+    }
+
+    /// The largest of overlapping windows.
+    fn largest(&mut self, x: Value) -> Value {
+        let pad = vec![(if self.causal { 1 } else { 0 }, 0), (1, 0), (1, 1)];
+        let kernel = [1 + usize::from(self.causal), 2, 3];
+        let stride = vec![1, 1, self.rng.usize(1..3)];
+        let pool = Pool { pad, stride, function: PoolFunction::Max, ..Pool::average(kernel) };
+        let y = self.push(Op::Pool(pool), &[x]);
+        self.quantize_as(x, y)
+    }
+
+    /// A value after itself.
+    fn joined(&mut self, x: Value) -> Value {
+        let y = self.push(Op::Concat { axis: 1 }, &[x, x]);
+        self.quantize_as(x, y)
+    }
+
+    /// What a convolution sees of the frame before, gated by a part of it.
+    fn remember(&mut self, x: Value, outputs: &mut Vec<(String, Value)>) -> Value {
+        let shape = self.graph.node(x).shape.clone();
+        let name = format!("state{}", self.graph.nodes().len());
+        let state = self.graph.input(name.clone(), Element::F32, &shape).expect("a new name");
+        let before = self.quantize(state);
+        let y = self.conv(before, 2 * shape[1], [1, 3, 3], [1; 3]);
+        let y = self.quantize(y);
+        let mut part = |start: usize, function: Unary| {
+            let part = self.push(Op::Slice(Slice { axis: 1, start, length: shape[1], step: 1 }), &[y]);
+            self.push(Op::Unary(function), &[part])
+        };
+        let (gate, given) = (part(0, Unary::Sigmoid), part(shape[1], Unary::Tanh));
+        let kept = self.push(Op::Binary(Binary::Mul), &[gate, given]);
+        let next = self.push(Op::Binary(Binary::Sub), &[kept, x]);
+        let next = self.quantize_as(before, next);
+        outputs.push((format!("{name}{NEXT}"), next));
+        next
     }
 
     /// The scale of a value that was quantised.

@@ -310,6 +310,14 @@ impl Net {
             Op::Binary(Binary::Sub) => x.f_sub(&value(1)?)?,
             Op::Binary(Binary::Mul) => x.f_mul(&value(1)?)?,
             Op::Slice(slice) => x.f_narrow(1, slice.start as i64, slice.length as i64)?,
+            // The channels are last in memory anyway.
+            Op::Transpose(_) => x,
+            Op::LayerNorm { eps, .. } => {
+                let (weight, bias) = (self.tensor(node, "weight")?, self.tensor(node, "bias")?);
+                let innermost = x.f_permute([0, 2, 3, 1])?.f_to_kind(Kind::Float)?;
+                let y = innermost.f_layer_norm(weight.size(), Some(weight), Some(bias), f64::from(*eps), true)?;
+                y.f_to_kind(x.kind())?.f_permute([0, 3, 1, 2])?
+            }
             // Of each frame on its own, `[N, T, C]`.
             Op::Mean { .. } if self.recurrent() => {
                 x.f_mean_dim([3].as_slice(), false, Kind::Float)?.f_transpose(1, 2)?
@@ -405,6 +413,22 @@ fn trains(graph: &Graph, node: &Node) -> bool {
             pool.kernel.len() == 3 && plain(pad, &pool.dilation) && !pool.ceil
         }
         Op::Concat { axis } => *axis == 1,
+        // Over the channels, which are brought last for that and back.
+        Op::Transpose(order) => {
+            let norm = |node: &Node| matches!(node.op, Op::LayerNorm { .. });
+            let mut readers = graph.nodes().iter().filter(|other| other.inputs.iter().any(|x| graph.node(*x) == node));
+            match order[..] {
+                [0, 2, 3, 4, 1] => readers.all(norm),
+                [0, 4, 1, 2, 3] => node.inputs.iter().all(|x| norm(graph.node(*x))),
+                _ => false,
+            }
+        }
+        Op::LayerNorm { axis, .. } => {
+            let last = |node: &Node| matches!(&node.op, Op::Transpose(order) if order[..] == [0, 2, 3, 4, 1]);
+            let first = |node: &Node| matches!(&node.op, Op::Transpose(order) if order[..] == [0, 4, 1, 2, 3]);
+            let mut readers = graph.nodes().iter().filter(|other| other.inputs.iter().any(|x| graph.node(*x) == node));
+            *axis == 4 && node.inputs.iter().all(|x| last(graph.node(*x))) && readers.all(first)
+        }
         Op::Pad(Pad { pad, .. }) => pad.iter().enumerate().all(|(axis, pad)| axis == 1 || *pad == (0, 0)),
         Op::Mean { axes, keep } => axes == &[2, 3, 4] && !keep,
         Op::Dense(_) => true,

@@ -495,6 +495,7 @@ mod tests {
         let architectures = [
             "r2plus1d-18(width=4)",
             "r2plus1d-34(width=4)",
+            "r2plus1d-tutorial(width=4)",
             "r3d-18(width=8,causal=true,temporal_stride=false)",
             "resnet3d-18(width=4)",
             "resnet3d-50(width=4,projection=false)",

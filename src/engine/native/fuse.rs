@@ -225,6 +225,7 @@ impl Fuser<'_> {
                 let place = self.input(node, 0)?;
                 self.view(index, Origin::Part(place, start), self.network.values[place].quantized)
             }
+            Op::Transpose(order) if order[..] == [0, 2, 3, 4, 1] => self.layer_norm(index),
             &Op::Unary(function) => self.map(index, Work::Unary(function)),
             &Op::Binary(function) => self.map(index, Work::Binary(function)),
             Op::Reshape(shape) if matches!(shape[..], [1, _]) => {
@@ -238,6 +239,26 @@ impl Fuser<'_> {
             }
             _ => refuse(node, "this operation is not supported here: choose --engine tract"),
         }
+    }
+
+    /// A layer norm over the channels, which the node `index` brings last and another one back.
+    fn layer_norm(&mut self, index: usize) -> Result<()> {
+        let input = self.input(self.node_at(index), 0)?;
+        let norm = self.reader(index).filter(|norm| matches!(self.node_at(*norm).op, Op::LayerNorm { axis: 4, .. }));
+        let back =
+            |back: &usize| matches!(&self.node_at(*back).op, Op::Transpose(order) if order[..] == [0, 4, 1, 2, 3]);
+        let Some((norm, back)) = norm.and_then(|norm| Some((norm, self.reader(norm).filter(back)?))) else {
+            return refuse(self.node_at(index), "only layer norms over the channels run here: choose --engine tract");
+        };
+        let node = self.node_at(norm);
+        let list = |suffix: &str| self.parameter(node, suffix).map(|array| array.iter().copied().collect());
+        let (Op::LayerNorm { eps, .. }, Some(weight), Some(bias)) = (&node.op, list("weight"), list("bias")) else {
+            return refuse(node, "it has no weights");
+        };
+        let work = Work::LayerNorm { weight, bias, eps: *eps };
+        [norm, back].into_iter().for_each(|part| self.fused[part] = true);
+        let (end, quantized) = self.quantize(back);
+        self.layer(index, end, work, vec![input], quantized)
     }
 
     /// A function of elements.

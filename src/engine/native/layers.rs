@@ -86,6 +86,15 @@ pub enum Work {
     Unary(Unary),
     /// A function of two values' elements, as above.
     Binary(Binary),
+    /// `(x - mean) / sqrt(var + eps) * weight + bias` over the channels of each pixel, computed in f64. Integers as above.
+    LayerNorm {
+        /// Of each channel.
+        weight: Vec<f32>,
+        /// Of each channel.
+        bias: Vec<f32>,
+        /// Added to the variance.
+        eps: f32,
+    },
     /// A dense layer from u8 to f32: `f32(sum) * m`.
     Logits {
         /// `[features, C]`.

@@ -269,6 +269,19 @@ compiled_for! {
     }
 }
 
+/// Normalises the channels of each pixel, in f64 and in order, as the definition does.
+pub(super) fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+    let count = weight.len() as f64;
+    for pixel in x.chunks_exact_mut(weight.len().max(1)) {
+        let mean = pixel.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+        let var = pixel.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
+        let deviation = (var + f64::from(eps)).sqrt();
+        for ((x, weight), bias) in pixel.iter_mut().zip(weight).zip(bias) {
+            *x = ((f64::from(*x) - mean) / deviation * f64::from(*weight) + f64::from(*bias)) as f32;
+        }
+    }
+}
+
 #[inline(always)]
 fn each(x: &mut [f32], function: impl Fn(f32) -> f32) {
     x.iter_mut().for_each(|x| *x = function(*x));

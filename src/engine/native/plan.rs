@@ -96,10 +96,12 @@ pub(super) enum Windowed {
 }
 
 /// A function of elements.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Function {
     Unary(Unary),
     Binary(Binary),
+    /// Weights, biases and what is added to the variance of each pixel's channels.
+    LayerNorm(Vec<f32>, Vec<f32>, f32),
 }
 
 /// What a function reads or writes.
@@ -361,11 +363,12 @@ impl Plan {
         };
         let inputs = layer.inputs.iter().map(|input| operand(*input)).collect::<Option<_>>()?;
         let output = operand(layer.output)?;
-        let function = match layer.work {
-            Work::Unary(function) => Function::Unary(function),
-            Work::Binary(function) => Function::Binary(function),
+        let function = match &layer.work {
+            Work::Unary(function) => Function::Unary(*function),
+            Work::Binary(function) => Function::Binary(*function),
+            Work::LayerNorm { weight, bias, eps } => Function::LayerNorm(weight.clone(), bias.clone(), *eps),
             Work::Concat => return Some(Kernel::Gather { first: 0, inputs, output }),
-            Work::Widen(first) => return Some(Kernel::Gather { first, inputs, output }),
+            Work::Widen(first) => return Some(Kernel::Gather { first: *first, inputs, output }),
             _ => return None,
         };
         let [channels, _, height, width] = network.values[layer.output].shape;

@@ -197,7 +197,7 @@ impl State {
     }
 
     /// Computes frame `t` of a function of elements.
-    fn map(&mut self, function: Function, inputs: &[Operand], output: Operand, t: usize) {
+    fn map(&mut self, function: &Function, inputs: &[Operand], output: Operand, t: usize) {
         let kernels = self.plan.kernels;
         for (to, input) in self.operands.iter_mut().zip(inputs) {
             match input.place {
@@ -214,8 +214,9 @@ impl State {
         }
         let [x, y] = &mut self.operands;
         match function {
-            Function::Unary(function) => ops::unary(kernels, function, x),
-            Function::Binary(function) => ops::binary(kernels, function, x, y),
+            Function::Unary(function) => ops::unary(kernels, *function, x),
+            Function::Binary(function) => ops::binary(kernels, *function, x, y),
+            Function::LayerNorm(weight, bias, eps) => ops::layer_norm(x, weight, bias, *eps),
         }
         match output.place {
             Place::U8(n) => {
@@ -317,7 +318,7 @@ impl State {
                 });
             }
             Kernel::Map { function, inputs, output } => {
-                wanted.for_each(|t| self.map(*function, inputs, *output, t));
+                wanted.for_each(|t| self.map(function, inputs, *output, t));
             }
             Kernel::Logits { weights, begin, scale, input, output } => {
                 for t in wanted {

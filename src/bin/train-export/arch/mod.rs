@@ -8,6 +8,7 @@ mod i3d;
 mod r2plus1d;
 mod resnet3d;
 mod table;
+mod tutorial;
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +23,8 @@ pub use table::table;
 pub enum Family {
     /// `r2plus1d-edge`: a small (2+1)D residual net for boards.
     R2plus1dEdge,
+    /// `r2plus1d-tutorial`: the net of TensorFlow's tutorial on video classification.
+    R2plus1dTutorial,
     /// `r2plus1d-18`: R(2+1)D with 18 layers (Tran et al., 2018), as torchvision has it.
     R2plus1d18,
     /// `r2plus1d-34`: the same with 34 layers.
@@ -47,8 +50,9 @@ pub enum Layers {
 }
 
 impl Family {
-    const ALL: [Family; 11] = [
+    const ALL: [Family; 12] = [
         Self::R2plus1dEdge,
+        Self::R2plus1dTutorial,
         Self::R2plus1d18,
         Self::R2plus1d34,
         Self::R3d18,
@@ -79,6 +83,7 @@ impl Family {
     fn name(self) -> &'static str {
         match self {
             Self::R2plus1dEdge => "r2plus1d-edge",
+            Self::R2plus1dTutorial => "r2plus1d-tutorial",
             Self::R2plus1d18 => "r2plus1d-18",
             Self::R2plus1d34 => "r2plus1d-34",
             Self::R3d18 => "r3d-18",
@@ -98,6 +103,7 @@ impl Family {
             Self::R2plus1dEdge => (&["width", "depth"], &["causal"]),
             Self::R2plus1d18 | Self::R2plus1d34 | Self::R3d18 => (&[], &["width", "causal", "temporal_stride"]),
             Self::Resnet3d(_) => (&[], &["width", "causal", "temporal_stride", "projection"]),
+            Self::R2plus1dTutorial => (&[], &["width", "causal"]),
             Self::I3dRgb => (&[], &["width"]),
             Self::ConvLstmEdge => (&["width"], &[]),
         }
@@ -117,6 +123,7 @@ impl Family {
             Self::R2plus1dEdge | Self::ConvLstmEdge => {
                 Architecture { width: 16, causal: true, temporal_stride: false, ..plain }
             }
+            Self::R2plus1dTutorial => Architecture { width: 16, temporal_stride: false, ..plain },
             _ => plain,
         }
     }
@@ -228,7 +235,7 @@ impl Architecture {
     pub fn picture_size(&self) -> usize {
         match self.family {
             Family::R2plus1dEdge | Family::ConvLstmEdge => 96,
-            Family::I3dRgb => 224,
+            Family::I3dRgb | Family::R2plus1dTutorial => 224,
             _ => 112,
         }
     }
@@ -256,6 +263,7 @@ impl Architecture {
             Family::R2plus1dEdge => edge::graph(self, input, classes),
             Family::R2plus1d18 | Family::R2plus1d34 | Family::R3d18 => r2plus1d::graph(self, input, classes),
             Family::Resnet3d(_) => resnet3d::graph(self, input, classes),
+            Family::R2plus1dTutorial => tutorial::graph(self, input, classes),
             Family::I3dRgb => i3d::graph(self, input, classes),
             Family::ConvLstmEdge => convlstm::edge(self, input, classes),
         }
@@ -280,6 +288,7 @@ mod tests {
             "resnet3d-50(projection=false)",
             "resnet3d-18(width=16,projection=true)",
             "i3d-rgb",
+            "r2plus1d-tutorial(causal=true)",
             "convlstm-edge(width=8)",
         ];
         for text in texts {

@@ -365,6 +365,7 @@ pub(crate) mod tests {
             ("r2plus1d-18(width=4,causal=true)", deep),
             ("r3d-18(width=4)", deep),
             ("resnet3d-34(width=4)", "stage4.block1.conv1.norm"),
+            ("r2plus1d-tutorial(width=4)", "stem.norm"),
             ("convlstm-edge(width=4)", "block.norm2"),
         ];
         for (arch, deepest) in nets {

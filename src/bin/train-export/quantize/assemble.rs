@@ -33,7 +33,7 @@ fn in_floats(graph: &Graph) -> Vec<bool> {
         let reads = || node.inputs.iter().any(|input| floats[input.index()]);
         floats.push(match &node.op {
             Op::Input => value.index() > 0,
-            Op::Slice(_) | Op::Binary(Binary::Sub | Binary::Mul) => true,
+            Op::Slice(_) | Op::Binary(Binary::Sub | Binary::Mul) | Op::LayerNorm { .. } | Op::Transpose(_) => true,
             Op::Unary(function) => *function != Unary::Relu || reads(),
             Op::Binary(Binary::Add) => reads(),
             _ => false,
@@ -47,7 +47,8 @@ fn in_floats(graph: &Graph) -> Vec<bool> {
 /// next value is.
 pub fn places(graph: &Graph) -> BTreeSet<String> {
     let (floats, output) = (in_floats(graph), &graph.output().name);
-    let wants = |node: &Node| matches!(node.op, Op::Conv(_) | Op::Dense(_) | Op::Pool(_) | Op::Mean { .. });
+    let moves = |op: &Op| matches!(op, Op::Pool(_) | Op::Concat { .. } | Op::Pad(_));
+    let wants = |node: &Node| moves(&node.op) || matches!(node.op, Op::Conv(_) | Op::Dense(_) | Op::Mean { .. });
     let read = |value: Value| graph.nodes().iter().any(|node| wants(node) && node.inputs.contains(&value));
     let states = graph.states();
     let quantized = |value: Value| {
@@ -82,6 +83,8 @@ pub fn assemble(graph: &Graph, weights: &Weights, ranges: &Ranges) -> Result<(Gr
             | Op::Unary(_)
             | Op::Binary(_)
             | Op::Slice(_)
+            | Op::LayerNorm { .. }
+            | Op::Transpose(_)
             | Op::Mean { .. } => node.op.clone(),
             other => {
                 return Err(refuse(&node.name, format_args!("'{other}' has no form in integers: leave --int8 out")));
@@ -89,6 +92,10 @@ pub fn assemble(graph: &Graph, weights: &Weights, ranges: &Ranges) -> Result<(Gr
         };
         if matches!(op, Op::Conv(_) | Op::Dense(_)) {
             rounded.extend(round(graph, value, node, weights, ranges)?);
+        }
+        if let Op::LayerNorm { .. } = op {
+            let parameters = graph.node_parameters(node).into_iter();
+            rounded.extend(parameters.filter_map(|p| Some((p.name.clone(), weights.get(&p.name)?.clone()))));
         }
         let mut x = match op {
             Op::Input if value.index() == 0 => clip,

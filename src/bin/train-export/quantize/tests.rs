@@ -44,6 +44,7 @@ fn quantised_nets_answer_alike() {
         ("r2plus1d-edge(width=4)", 0.03),
         ("r2plus1d-18(width=4,causal=true)", 0.5),
         ("r3d-18(width=4)", 0.3),
+        ("r2plus1d-tutorial(width=4)", 0.1),
         ("resnet3d-18(width=4)", 0.3),
         ("resnet3d-50(width=2,projection=false)", 0.5),
         ("convlstm-edge(width=4)", 0.05),

@@ -28,6 +28,20 @@ fn pool(net: &mut Builder<'_>, x: Value, max: bool, stride: [usize; 3]) -> Value
     if max { alike(net, x, y) } else { net.quantize(y, false) }
 }
 
+/// A layer norm over the channels.
+fn norm(net: &mut Builder<'_>, x: Value) -> Value {
+    let channels = net.graph.node(x).shape[1];
+    let name = net.name("norm");
+    let y = net.graph.push(format!("{name}.last"), Op::Transpose(vec![0, 2, 3, 4, 1]), &[x]).unwrap();
+    let y = net.graph.push(name.clone(), Op::LayerNorm { axis: 4, eps: 1e-3 }, &[y]).unwrap();
+    for suffix in ["weight", "bias"] {
+        let values = net.draw(&[channels], 1.0);
+        net.weights.insert(format!("{name}.{suffix}"), values);
+    }
+    let y = net.graph.push(format!("{name}.first"), Op::Transpose(vec![0, 4, 1, 2, 3]), &[y]).unwrap();
+    net.quantize(y, false)
+}
+
 fn branches(seed: u64, frames: usize, quantized: bool, causal: bool) -> (Graph, Weights) {
     let mut random = Rng::with_seed(seed);
     let (channels, height, width) = (random.usize(1..=4), random.usize(9..=14), random.usize(9..=14));
@@ -57,6 +71,7 @@ fn branches(seed: u64, frames: usize, quantized: bool, causal: bool) -> (Graph, 
     let name = net.name("wide");
     x = net.graph.push(name, Op::Pad(Pad { pad, value: 0.0 }), &[joined]).unwrap();
     x = alike(&mut net, joined, x);
+    x = norm(&mut net, x);
     x = pool(&mut net, x, false, [1, 1, 1]);
     let features = net.graph.node(x).shape[1];
     x = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
