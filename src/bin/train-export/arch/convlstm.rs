@@ -1,8 +1,10 @@
 //! Recurrent nets of convolutional LSTMs (Shi et al., Convolutional LSTM Network, 2015): graphs of one frame that remember.
-//! `convlstm-edge`: three convolutions of half the resolution each, a residual block, one ConvLSTM and a head per frame.
+//! `convlstm-edge`: three convolutions of half the resolution each, a residual block, one ConvLSTM, a convolution of one pixel
+//! and a head per frame. That convolution is there for its batch norm: an LSTM's values are below one, and their mean over a
+//! picture in which little happens is so small that a head learns slowly from it.
 
 use kinora::Result;
-use kinora::model::graph::{Graph, Value};
+use kinora::model::graph::Graph;
 
 use super::Architecture;
 use super::builder::Builder;
@@ -21,7 +23,9 @@ pub fn edge(options: &Architecture, [channels, _, height, width]: [usize; 4], cl
     x = net.conv("block.conv2".into(), x, filters, [1, 3, 3], [1; 3])?;
     x = net.norm("block.norm2".into(), x)?;
     x = net.join("block", x, before)?;
-    let x: Value = net.conv_lstm("lstm", x, filters, [3, 3])?;
+    x = net.conv_lstm("lstm", x, filters, [3, 3])?;
+    x = net.conv("top".into(), x, 2 * filters, [1; 3], [1; 3])?;
+    x = net.norm_relu("top", "", x)?;
     net.head(x, classes)
 }
 
