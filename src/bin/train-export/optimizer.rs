@@ -191,6 +191,22 @@ mod tests {
         }
     }
 
+    /// Of logits for every frame those of the window count, rising evenly, and the last one's answer.
+    #[test]
+    fn later_frames_count_more() {
+        let right = [4.0f32, 0.0];
+        let frames = [[0.0, 9.0], [0.0, 9.0], right, right];
+        let logits = Tensor::from_slice(&frames.concat()).reshape([1, 4, 2]);
+        let labels = Tensor::from_slice(&[0i64]);
+        let entropy = |frame: [f32; 2]| f64::from((1.0 + (frame[1] - frame[0]).exp()).ln());
+        for (window, weights) in [(2, vec![0.0, 0.0, 1.0 / 3.0, 2.0 / 3.0]), (9, vec![0.1, 0.2, 0.3, 0.4])] {
+            let (loss, hits) = score(&logits, &labels, window, 0.0).unwrap();
+            let wanted: f64 = frames.iter().zip(weights).map(|(frame, weight)| weight * entropy(*frame)).sum();
+            assert!((f64::try_from(loss).unwrap() - wanted).abs() < 1e-5, "a window of {window}");
+            assert_eq!(hits, 1);
+        }
+    }
+
     #[test]
     fn average_follows_slowly() {
         let (net, mut mean) = (line(), line());

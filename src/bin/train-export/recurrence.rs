@@ -87,3 +87,62 @@ pub fn first_biases(graph: &Graph) -> Weights {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use kinora::model::graph::{Binary, Element, NEXT, OUTPUT, Op, Unary};
+
+    const SHAPE: [usize; 5] = [1, 2, 1, 3, 3];
+
+    /// A sum over time of `x`; its next value and the output of that.
+    fn sum(graph: &mut Graph, name: &str, x: Value) -> (Value, (String, Value)) {
+        let state = graph.input(name, Element::F32, &SHAPE).unwrap();
+        let next = graph.push(format!("{name}.sum"), Op::Binary(Binary::Add), &[x, state]).unwrap();
+        (next, (format!("{name}{NEXT}"), next))
+    }
+
+    #[test]
+    fn only_what_depends_on_itself_runs_frame_by_frame() {
+        let (mut graph, clip) = Graph::new([2, 1, 3, 3]);
+        let before = graph.push("before", Op::Unary(Unary::Tanh), &[clip]).unwrap();
+        let (first, next) = sum(&mut graph, "a", before);
+        let between = graph.push("between", Op::Unary(Unary::Tanh), &[first]).unwrap();
+        let (second, other) = sum(&mut graph, "b", between);
+        let after = graph.push("after", Op::Unary(Unary::Tanh), &[second]).unwrap();
+        graph.set_outputs(vec![(OUTPUT.into(), after), next, other]).unwrap();
+        let names = |indices: &BTreeSet<usize>| {
+            indices.iter().map(|index| graph.nodes()[*index].name.clone()).collect::<Vec<_>>()
+        };
+        let loops = loops(&graph).unwrap();
+        assert_eq!(loops.iter().map(|one| names(&one.nodes)).collect::<Vec<_>>(), [["a", "a.sum"], ["b", "b.sum"]]);
+        assert_eq!(loops.iter().map(|one| names(&one.shown)).collect::<Vec<_>>(), [["a.sum"], ["b.sum"]]);
+        assert_eq!(loops[1].states, [(4, 5)]);
+    }
+
+    /// Two states that depend on one another are one loop, and nobody may read it in its middle.
+    #[test]
+    fn what_reads_an_unfinished_loop_is_refused() {
+        let (mut graph, clip) = Graph::new([2, 1, 3, 3]);
+        let other = graph.input("other", Element::F32, &SHAPE).unwrap();
+        let x = graph.push("x", Op::Binary(Binary::Add), &[clip, other]).unwrap();
+        let (first, next) = sum(&mut graph, "a", x);
+        let early = graph.push("early", Op::Unary(Unary::Tanh), &[first]).unwrap();
+        let back = graph.push("back", Op::Unary(Unary::Sigmoid), &[first]).unwrap();
+        graph.set_outputs(vec![(OUTPUT.into(), early), next, ("other.next".into(), back)]).unwrap();
+        let error = loops(&graph).unwrap_err().to_string();
+        assert!(error.contains("'early'") && error.contains("before all of the recurrence"), "{error}");
+        graph.set_outputs(vec![(OUTPUT.into(), early)]).unwrap();
+        assert_eq!(loops(&graph).unwrap(), []);
+    }
+
+    #[test]
+    fn an_lstm_begins_to_forget_little() {
+        let graph = "convlstm-edge(width=1)".parse::<crate::arch::Architecture>().unwrap();
+        let biases = first_biases(&graph.graph([1, 1, 16, 16], 2).unwrap());
+        assert_eq!(biases.keys().collect::<Vec<_>>(), ["lstm.input.bias"]);
+        let values: Vec<f32> = biases["lstm.input.bias"].iter().copied().collect();
+        assert_eq!(values, [[0.0; 4], [1.0; 4], [0.0; 4], [0.0; 4]].concat());
+    }
+}
