@@ -50,7 +50,7 @@ pub trait Engine: Send + Sync {
     /// `Engine` when the state cannot be made.
     fn session(&self) -> Result<Box<dyn Session>>;
 
-    /// What each layer takes of a window, or of a frame of a stream: the least of `runs` runs. `None` where the engine does
+    /// What each layer takes of a window, or of a frame of a stream or a recurrent model: the least of `runs` runs. `None` where the engine does
     /// not tell.
     fn profile(&self, runs: usize) -> Option<Vec<LayerTime>> {
         let _ = runs;
@@ -71,14 +71,15 @@ pub struct LayerTime {
 
 /// The state of one stream.
 pub trait Session: Send {
-    /// In window mode: runs the model on `clip`, `[1, C, T, H, W]`, and writes the logits, `[K]`.
+    /// In window mode: runs the model on `clip`, `[1, C, T, H, W]`, and writes the logits, `[K]`. A recurrent model takes any
+    /// number of frames; its logits are those of the last.
     ///
     /// # Errors
     /// `Engine`, naming the node that failed, or that this is no window.
     fn infer(&mut self, clip: ArrayView5<'_, f32>, logits: &mut [f32]) -> Result<()>;
 
     /// In stream mode: runs the model on the next frame, `[C, H, W]`. `true` when it has written logits, `[K]`: after every
-    /// frame that completes a step of the net's temporal stride, from the first window on.
+    /// frame that completes a step of the net's temporal stride, from the first window on; of a recurrent model every frame.
     ///
     /// # Errors
     /// `Engine`, naming the node that failed, or that this is no stream.
@@ -99,7 +100,7 @@ pub enum Choice {
     Auto,
     /// Our own kernels, int8 and f32, on windows and on streams.
     Native,
-    /// tract: any ONNX model, windows, on one thread of the CPU; int8 where it is asked for.
+    /// tract: any ONNX model on windows, recurrent ones on streams, too; one thread of the CPU; int8 where it is asked for.
     Tract,
 }
 

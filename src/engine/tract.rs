@@ -1,4 +1,4 @@
-//! The engine `tract`: any ONNX model, on one thread of the CPU; int8 as QLinearConv, slower than f32. `infer` allocates;
+//! The engine `tract`: any ONNX model on windows, recurrent ones as streams, too, on one thread of the CPU; int8 as QLinearConv, slower than f32. `infer` allocates;
 //! what it allocates does not grow.
 
 use std::cell::Cell;
@@ -38,7 +38,7 @@ pub struct Tract {
 }
 
 impl Tract {
-    /// Compiles `bundle`'s `model.onnx` for clips of the manifest's shape.
+    /// Compiles `bundle`'s model for clips of the manifest's shape, or one frame of them if it is recurrent.
     ///
     /// # Errors
     /// `Model` when the file is broken or contradicts the manifest, `Engine` when tract cannot compile it or the options ask
@@ -129,7 +129,7 @@ impl Stream {
     /// Runs the model on what it sees at a time.
     fn run(&mut self, clip: Tensor, logits: &mut [f32]) -> Result<()> {
         let mut inputs: TVec<TValue> = tvec!(clip.into());
-        inputs.extend(self.memory.drain(..).map(TValue::from));
+        inputs.extend(self.memory.iter().cloned().map(TValue::from));
         let outputs = guarded(|| self.state.run(inputs)).map_err(|why| failed(&why))?;
         let output = outputs.first().ok_or_else(|| failed(&"the model has no output"))?;
         let values = output.to_plain_array_view::<f32>().map_err(|why| failed(&why))?;
@@ -151,7 +151,7 @@ impl Session for Stream {
         let given: [usize; 5] = clip.dim().into();
         let recurrent = !self.states.is_empty();
         let fits = (0..5).all(|axis| given[axis] == self.clip[axis] || recurrent && axis == 2);
-        if self.mode != Mode::Window || !fits || logits.len() != self.classes {
+        if self.mode != Mode::Window || !fits || given[2] == 0 || logits.len() != self.classes {
             let (wanted, classes) = (self.clip, self.classes);
             let why = format!("a window {given:?} and {} logits given, {wanted:?} and {classes} wanted", logits.len());
             return Err(failed(&why));
@@ -164,8 +164,11 @@ impl Session for Stream {
     }
 
     fn push(&mut self, plane: &[f32], logits: &mut [f32]) -> Result<bool> {
-        if self.mode != Mode::Stream || logits.len() != self.classes {
+        if self.mode != Mode::Stream {
             return Err(failed(&"this session runs windows, not streams"));
+        }
+        if logits.len() != self.classes {
+            return Err(failed(&format_args!("{} logits given, {} wanted", logits.len(), self.classes)));
         }
         let frame = Array5::from_shape_vec(self.clip, plane.to_vec()).map_err(|why| failed(&why))?;
         self.run(frame.into(), logits).map(|()| true)

@@ -65,6 +65,9 @@ struct ShowArgs {
     /// Number of classes
     #[arg(long, default_value_t = 17)]
     classes: usize,
+    /// Print a diagram in Graphviz' language instead of a table: `| dot -Tsvg > net.svg` draws it
+    #[arg(long)]
+    dot: bool,
 }
 
 #[derive(clap::Args)]
@@ -154,7 +157,10 @@ fn show(args: &ShowArgs) -> Result<()> {
     let (architecture, input) = (args.model.architecture()?, args.model.input()?);
     let shape = [input.colour.channels(), input.frames, input.height, input.width];
     let graph = architecture.graph(shape, args.classes)?;
-    println!("{architecture}\n{}", arch::table(&graph).trim_end());
+    match args.dot {
+        true => print!("{}", arch::dot(&graph, &architecture.to_string())),
+        false => println!("{architecture}\n{}", arch::table(&graph).trim_end()),
+    }
     Ok(())
 }
 

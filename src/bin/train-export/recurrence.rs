@@ -118,7 +118,7 @@ mod tests {
         let loops = loops(&graph).unwrap();
         assert_eq!(loops.iter().map(|one| names(&one.nodes)).collect::<Vec<_>>(), [["a", "a.sum"], ["b", "b.sum"]]);
         assert_eq!(loops.iter().map(|one| names(&one.shown)).collect::<Vec<_>>(), [["a.sum"], ["b.sum"]]);
-        assert_eq!(loops[1].states, [(4, 5)]);
+        assert_eq!(loops[1].states, [(5, 6)]);
     }
 
     /// Two states that depend on one another are one loop, and nobody may read it in its middle.

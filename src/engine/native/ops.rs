@@ -297,7 +297,7 @@ fn gather<T: Plain>(
 ) {
     let (layout, all) = (input.layout, input.data());
     let width = layout.width * layout.channels;
-    for (y, to) in to.chunks_exact_mut(layout.width * count).take(layout.height).enumerate() {
+    for (y, to) in to.chunks_exact_mut(layout.width * count).enumerate() {
         let row = &all[start + y * layout.row()..][..width];
         if count == layout.channels {
             to.iter_mut().zip(row).for_each(|(to, x)| *to = convert(*x));

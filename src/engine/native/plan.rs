@@ -185,9 +185,9 @@ fn refuse<T>(layer: &Layer, why: impl std::fmt::Display) -> Result<T> {
 
 /// Refuses a recurrent network of which a layer sees more than the one frame that there is.
 fn check_recurrent(network: &Network) -> Result<()> {
-    let several = |layer: &&Layer| match layer.work.extents() {
-        Some(extents) => extents.kernel[0] > 1 || extents.stride[0] > 1,
-        None => network.values[layer.output].shape[1] > 1,
+    let several = |layer: &&Layer| {
+        let over_time = |extents: Extents| extents.kernel[0] > 1 || extents.stride[0] > 1;
+        network.values[layer.output].shape[1] > 1 || layer.work.extents().is_some_and(over_time)
     };
     match network.layers.iter().find(several) {
         Some(layer) => refuse(layer, "a recurrent net is the graph of one frame: it sees several over time"),
@@ -198,8 +198,17 @@ fn check_recurrent(network: &Network) -> Result<()> {
 /// Refuses a network that cannot be streamed, naming the layer that sees frames that come later.
 pub fn check_causal(network: &Network) -> Result<()> {
     let mut averaged = false;
+    // Frames of the stream from one of a value's to the next, and whether they are means.
+    let mut rates = vec![(1, false); network.values.len()];
     for layer in &network.layers {
         averaged |= matches!(layer.work, Work::Mean { .. });
+        let mut read = layer.inputs.iter().map(|input| rates[network.root(*input).0]);
+        let (rate, mean) = read.next().unwrap_or((1, false));
+        if read.any(|other| other != (rate, mean)) {
+            return refuse(layer, "it cannot be streamed: what it reads has several frame rates: choose --mode window");
+        }
+        let stride = layer.work.extents().map_or(1, |extents| extents.stride[0]);
+        rates[layer.output] = (rate * stride, mean || matches!(layer.work, Work::Mean { .. }));
         if let Some(extents) = layer.work.extents() {
             let Extents { kernel, pad, .. } = extents;
             let (wanted, pad) = (extents.frames() - 1, pad[0]);
@@ -308,6 +317,10 @@ impl Plan {
                     plan.kernel(network, (first, second), (&layouts, kernels), &inputs, place)?
                 }
             };
+            let itself = |input: &usize| network.root(*input).2 && network.root(*input).0 == last.output;
+            if !matches!(kernel, Kernel::Map { .. }) && read.iter().any(itself) {
+                return refuse(first, "it reads its own result of the frame before: choose --engine tract");
+            }
             let read: Vec<usize> = read.into_iter().map(|input| network.root(input).0).collect();
             let stride = last.work.extents().map_or(1, |extents| extents.stride[0]);
             let input = read.first().copied().unwrap_or(last.output);
@@ -320,7 +333,7 @@ impl Plan {
                 free.extend(places[input].take());
             }
         }
-        let elements = plan.bytes.elements() + plan.floats.elements();
+        let elements = plan.bytes.elements() + plan.floats.elements() + 2 * plan.largest;
         if elements > MAX_ELEMENTS {
             return refuse(last, format_args!("the values of all layers together, {elements} elements, are too large"));
         }
@@ -486,7 +499,8 @@ impl<T: PartialEq> Memory<T> {
 /// second one sees one pixel over time, and the weights of both stay in the cache.
 fn is_pair(network: &Network, number: usize) -> bool {
     let [first, second, ..] = &network.layers[number..] else { return false };
-    let reads = network.layers.iter().flat_map(|layer| &layer.inputs).filter(|input| **input == first.output);
+    let reads =
+        network.layers.iter().flat_map(|layer| &layer.inputs).filter(|input| network.root(**input).0 == first.output);
     let (Work::Conv(one), Work::Conv(other)) = (&first.work, &second.work) else { return false };
     let bytes = match (&one.arithmetic, &other.arithmetic) {
         (ConvArithmetic::Int8 { weights, .. }, ConvArithmetic::Int8 { weights: more, .. }) => {

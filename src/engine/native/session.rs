@@ -199,7 +199,12 @@ impl State {
     /// Computes frame `t` of a function of elements.
     fn map(&mut self, function: &Function, inputs: &[Operand], output: Operand, t: usize) {
         let kernels = self.plan.kernels;
-        for (to, input) in self.operands.iter_mut().zip(inputs) {
+        let volume = match output.place {
+            Place::U8(n) => self.bytes.values[n].layout.volume(),
+            Place::F32(n) => self.floats.values[n].layout.volume(),
+        };
+        let [x, y] = self.operands.each_mut().map(|operand| &mut operand[..volume]);
+        for (to, input) in [&mut *x, &mut *y].into_iter().zip(inputs) {
             match input.place {
                 Place::U8(n) => {
                     let from = &self.bytes.values[n];
@@ -212,7 +217,6 @@ impl State {
                 }
             }
         }
-        let [x, y] = &mut self.operands;
         match function {
             Function::Unary(function) => ops::unary(kernels, *function, x),
             Function::Binary(function) => ops::binary(kernels, *function, x, y),

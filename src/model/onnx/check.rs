@@ -100,7 +100,7 @@ pub(crate) struct State {
     pub output: usize,
 }
 
-/// The most elements of a state.
+/// The most elements of all states together.
 const MAX_STATE: usize = 1 << 24;
 
 /// Checks that `model` has the input `clip` of shape `clip` and the output `logits` of shape `[1, classes]`, both f32. A
@@ -123,13 +123,15 @@ pub(crate) fn check_signature(
     clip[2] = 1;
     check_value("input", INPUT, &inputs[..inputs.len().min(1)], &clip)?;
     check_value("output", OUTPUT, &outputs[..outputs.len().min(1)], &[1, classes])?;
+    let mut left = MAX_STATE;
     let states = inputs[1..].iter().map(|input| {
         let shape: Option<Vec<usize>> = dims(input).map(|d| d.and_then(|d| usize::try_from(d).ok())).collect();
-        let sound = |shape: &Vec<usize>| {
-            shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n)).is_some_and(|n| (1..=MAX_STATE).contains(&n))
+        let count = |shape: &Vec<usize>| shape.iter().try_fold(1usize, |all, n| all.checked_mul(*n)).filter(|n| *n > 0);
+        let rest = shape.as_ref().and_then(count).and_then(|count| left.checked_sub(count));
+        let (Some(shape), Some(rest)) = (shape, rest) else {
+            return Err(refuse(format_args!("state '{}' has no sound shape, or all are too large", input.name)));
         };
-        let shape =
-            shape.filter(sound).ok_or_else(|| refuse(format_args!("state '{}' has no sound shape", input.name)))?;
+        left = rest;
         check_value("state", &input.name, &[input], &shape)?;
         let next = format!("{}{NEXT}", input.name);
         let output = outputs.iter().position(|output| output.name == next);

@@ -3,8 +3,11 @@
 
 mod builder;
 mod convlstm;
+mod dot;
 mod edge;
 mod i3d;
+#[cfg(test)]
+mod peers;
 mod r2plus1d;
 mod resnet3d;
 mod table;
@@ -16,6 +19,7 @@ use std::str::FromStr;
 use kinora::model::graph::Graph;
 use kinora::{Error, ErrorKind, Result};
 
+pub use dot::dot;
 pub use table::table;
 
 /// A family of architectures: what its name in `--arch` stands for.

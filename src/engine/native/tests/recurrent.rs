@@ -1,7 +1,7 @@
 //! Nets that remember: frame by frame against their definition, windows against streams, kernels against kernels.
 
 use super::*;
-use crate::model::graph::{NEXT, OUTPUT, Slice};
+use crate::model::graph::{NEXT, OUTPUT, PoolFunction, Slice};
 use crate::model::reference::Tensor;
 
 const FRAMES: usize = 6;
@@ -176,4 +176,28 @@ fn what_is_no_recurrent_net_of_one_frame_is_refused() {
     several.set_outputs(vec![(OUTPUT.into(), mean), ("s.next".into(), next)]).unwrap();
     let error = refused(&several, &Weights::new());
     assert!(error.contains("only states, f32, [1, C, 1, H, W]"), "{error}");
+    // What becomes of a state is a convolution of it, with all that is fused into that.
+    let (graph, clip) = Graph::new([2, 1, 8, 8]);
+    let mut random = Rng::with_seed(1);
+    let mut net = Builder::floats(graph, &mut random, false);
+    let state = net.graph.input("s", Element::F32, &[1, 2, 1, 8, 8]).unwrap();
+    let x = net.conv(state, 2, [1, 3, 3], [1; 3]);
+    let x = net.graph.push("sum", Op::Binary(Binary::Add), &[x, clip]).unwrap();
+    let next = net.relu(x);
+    let mean = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[next]).unwrap();
+    net.graph.set_outputs(vec![(OUTPUT.into(), mean), ("s.next".into(), next)]).unwrap();
+    let error = refused(&net.graph, &net.weights);
+    assert!(error.contains("'conv1'") && error.contains("its own result of the frame before"), "{error}");
+    // Padding over time makes a second frame.
+    let (mut padded, clip) = Graph::new([1, 1, 8, 8]);
+    let state = padded.input("s", Element::F32, &[1, 1, 1, 8, 8]).unwrap();
+    let next = padded.push("next", Op::Binary(Binary::Add), &[clip, state]).unwrap();
+    let pool =
+        GraphPool { pad: vec![(1, 0), (0, 0), (0, 0)], function: PoolFunction::Max, ..GraphPool::average([2, 1, 1]) };
+    let pool = GraphPool { stride: vec![1; 3], ..pool };
+    let x = padded.push("pool", Op::Pool(pool), &[next]).unwrap();
+    let mean = padded.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    padded.set_outputs(vec![(OUTPUT.into(), mean), ("s.next".into(), next)]).unwrap();
+    let error = refused(&padded, &Weights::new());
+    assert!(error.contains("'pool'") && error.contains("the graph of one frame"), "{error}");
 }

@@ -126,3 +126,17 @@ fn integers_on_another_scale_are_refused() {
     let refused = fuse(&net.graph, &net.weights).err().unwrap().to_string();
     assert!(refused.contains("'pool'") && refused.contains("not quantised as what it reads"), "{refused}");
 }
+
+/// Frames of different rates have nothing to do with one another in a stream, even if a clip has one of each.
+#[test]
+fn several_frame_rates_are_not_streamed() {
+    let (mut graph, clip) = Graph::new([2, 1, 8, 8]);
+    let thin = GraphPool { function: PoolFunction::Max, stride: vec![2, 1, 1], ..GraphPool::average([1; 3]) };
+    let x = graph.push("thin", Op::Pool(thin), &[clip]).unwrap();
+    let x = graph.push("product", Op::Binary(Binary::Mul), &[clip, x]).unwrap();
+    graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+    let open = |mode| Native::new(&graph, &Weights::new(), mode, Kernels::best(), 1).map(|_| ());
+    let error = open(Mode::Stream).unwrap_err().to_string();
+    assert!(error.contains("'product'") && error.contains("several frame rates"), "{error}");
+    open(Mode::Window).unwrap();
+}
