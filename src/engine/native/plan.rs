@@ -204,11 +204,13 @@ pub fn check_causal(network: &Network) -> Result<()> {
         averaged |= matches!(layer.work, Work::Mean { .. });
         let mut read = layer.inputs.iter().map(|input| rates[network.root(*input).0]);
         let (rate, mean) = read.next().unwrap_or((1, false));
-        if read.any(|other| other != (rate, mean)) {
+        let stride = layer.work.extents().map_or(1, |extents| extents.stride[0]);
+        let own = (rate * stride, mean || matches!(layer.work, Work::Mean { .. }));
+        // What is added to a convolution's result comes as often as that.
+        if read.any(|other| other != own) {
             return refuse(layer, "it cannot be streamed: what it reads has several frame rates: choose --mode window");
         }
-        let stride = layer.work.extents().map_or(1, |extents| extents.stride[0]);
-        rates[layer.output] = (rate * stride, mean || matches!(layer.work, Work::Mean { .. }));
+        rates[layer.output] = own;
         if let Some(extents) = layer.work.extents() {
             let Extents { kernel, pad, .. } = extents;
             let (wanted, pad) = (extents.frames() - 1, pad[0]);
