@@ -50,8 +50,8 @@ pub trait Engine: Send + Sync {
     /// `Engine` when the state cannot be made.
     fn session(&self) -> Result<Box<dyn Session>>;
 
-    /// What each layer takes of a window, or of a frame of a stream or a recurrent model: the least of `runs` runs. `None` where the engine does
-    /// not tell.
+    /// What each layer takes of a window, or of a frame of a stream or a recurrent model: the least of `runs` runs. `None` where
+    /// the engine does not tell.
     fn profile(&self, runs: usize) -> Option<Vec<LayerTime>> {
         let _ = runs;
         None

@@ -239,11 +239,17 @@ impl Net {
     /// Runs a loop over all frames of the values that it reads, and puts those that others read into `values`.
     fn repeat(&self, repeated: &Loop, values: &mut [Option<Tensor>], pass: Pass, look: &mut Look<'_>) -> Result<()> {
         let Loop { nodes, states, shown, .. } = repeated;
-        let given =
-            nodes.iter().flat_map(|node| &self.graph.nodes()[*node].inputs).find(|x| !nodes.contains(&x.index()));
-        let given =
-            given.and_then(|given| values[given.index()].as_ref()).context("a recurrence that reads nothing")?;
-        let (clips, frames, kind) = (given.size()[0], given.size()[2], given.kind());
+        // Split once: the gradient of a split is one joined tensor, that of a frame taken by itself one of all frames, zero but
+        // for that frame.
+        let read = nodes.iter().flat_map(|node| &self.graph.nodes()[*node].inputs).map(|x| x.index());
+        let mut given: BTreeMap<usize, Vec<Tensor>> = BTreeMap::new();
+        for index in read.filter(|index| !nodes.contains(index)) {
+            let value = values[index].as_ref().context("a value that it reads is not there")?;
+            given.insert(index, value.f_split(1, 2)?);
+        }
+        let first = given.values().find_map(|frames| frames.first()).context("a recurrence that reads nothing")?;
+        let (clips, kind) = (first.size()[0], first.kind());
+        let frames = given.values().map(Vec::len).min().unwrap_or(0);
         let mut before: BTreeMap<usize, Tensor> = BTreeMap::new();
         for (state, _) in states {
             let [_, channels, _, height, width] = self.graph.nodes()[*state].shape[..] else {
@@ -257,9 +263,9 @@ impl Net {
             let mut now: BTreeMap<usize, Tensor> = BTreeMap::new();
             for &index in nodes {
                 let node = &self.graph.nodes()[index];
-                let value = |value: Value| match now.get(&value.index()) {
-                    Some(x) => Some(x.shallow_clone()),
-                    None => values[value.index()].as_ref().and_then(|x| x.f_narrow(2, t, 1).ok()),
+                let value = |value: Value| {
+                    let frame = given.get(&value.index()).and_then(|frames| frames.get(t));
+                    now.get(&value.index()).or(frame).map(Tensor::shallow_clone)
                 };
                 let result = match before.get(&index) {
                     Some(state) => Ok(state.shallow_clone()),
@@ -401,11 +407,17 @@ fn trains(graph: &Graph, node: &Node) -> bool {
     let plain = |pad: &[(usize, usize)], dilation: &[usize]| {
         pad.iter().all(|pad| *pad == (0, 0)) && dilation.iter().all(|n| *n == 1)
     };
+    // Orders of axes that bring the channels last, and back.
+    const LAST: [usize; 5] = [0, 2, 3, 4, 1];
+    const FIRST: [usize; 5] = [0, 4, 1, 2, 3];
+    let norm = |node: &Node| matches!(node.op, Op::LayerNorm { .. });
+    let read = || node.inputs.iter().map(|x| graph.node(*x));
+    let readers = || graph.nodes().iter().filter(|other| other.inputs.iter().any(|x| graph.node(*x) == node));
     match &node.op {
         Op::Input => node.element == Element::F32 && matches!(node.shape[..], [1, _, _, _, _]),
         Op::Conv(conv) => conv.kernel.len() == 3 && conv.groups == 1 && plain(&[], &conv.dilation),
         Op::BatchNorm { .. } | Op::Unary(_) => true,
-        Op::Binary(_) => node.inputs.iter().all(|x| graph.node(*x).shape == node.shape),
+        Op::Binary(_) => read().all(|x| x.shape == node.shape),
         Op::Slice(Slice { axis, step, .. }) => *axis == 1 && *step == 1,
         Op::Pool(pool) => {
             let max = pool.function == PoolFunction::Max;
@@ -414,20 +426,12 @@ fn trains(graph: &Graph, node: &Node) -> bool {
         }
         Op::Concat { axis } => *axis == 1,
         // Over the channels, which are brought last for that and back.
-        Op::Transpose(order) => {
-            let norm = |node: &Node| matches!(node.op, Op::LayerNorm { .. });
-            let mut readers = graph.nodes().iter().filter(|other| other.inputs.iter().any(|x| graph.node(*x) == node));
-            match order[..] {
-                [0, 2, 3, 4, 1] => readers.all(norm),
-                [0, 4, 1, 2, 3] => node.inputs.iter().all(|x| norm(graph.node(*x))),
-                _ => false,
-            }
-        }
+        Op::Transpose(order) if order[..] == LAST => readers().all(norm),
+        Op::Transpose(order) if order[..] == FIRST => read().all(norm),
         Op::LayerNorm { axis, .. } => {
-            let last = |node: &Node| matches!(&node.op, Op::Transpose(order) if order[..] == [0, 2, 3, 4, 1]);
-            let first = |node: &Node| matches!(&node.op, Op::Transpose(order) if order[..] == [0, 4, 1, 2, 3]);
-            let mut readers = graph.nodes().iter().filter(|other| other.inputs.iter().any(|x| graph.node(*x) == node));
-            *axis == 4 && node.inputs.iter().all(|x| last(graph.node(*x))) && readers.all(first)
+            let orders =
+                |wanted: [usize; 5]| move |node: &Node| matches!(&node.op, Op::Transpose(o) if o[..] == wanted);
+            *axis == 4 && read().all(orders(LAST)) && readers().all(orders(FIRST))
         }
         Op::Pad(Pad { pad, .. }) => pad.iter().enumerate().all(|(axis, pad)| axis == 1 || *pad == (0, 0)),
         Op::Mean { axes, keep } => axes == &[2, 3, 4] && !keep,

@@ -172,16 +172,15 @@ impl Fuser<'_> {
 
     /// Says of the state `state` that it is the value of `next` a frame before.
     fn join(&mut self, state: usize, next: usize) -> Result<()> {
-        let Some(of) = self.places[next].filter(|of| self.network.values[*of].origin == Origin::Computed) else {
+        let computed = |of: &usize| self.network.values[*of].origin == Origin::Computed;
+        let (Some(view), Some(of)) = (self.places[state], self.places[next].filter(computed)) else {
             return refuse(self.node_at(state), "its next value is not computed on its own");
         };
-        let quantized = self.network.values[of].quantized;
-        let views = self.network.values.iter_mut().filter(|value| value.origin == Origin::Before(usize::MAX - state));
-        let same = views.fold(true, |same, view| {
-            view.origin = Origin::Before(of);
-            same && view.quantized == quantized
-        });
-        if same { Ok(()) } else { refuse(self.node_at(state), "its next value is not quantised as it is read") }
+        if self.network.values[view].quantized != self.network.values[of].quantized {
+            return refuse(self.node_at(state), "its next value is not quantised as it is read");
+        }
+        self.network.values[view].origin = Origin::Before(of);
+        Ok(())
     }
 
     fn node(&mut self, index: usize) -> Result<()> {
@@ -193,7 +192,10 @@ impl Fuser<'_> {
                     return refuse(node, "besides the clip there are only states, f32, [1, C, 1, H, W]");
                 }
                 let (end, quantized) = self.quantize(index);
-                self.view(end, Origin::Before(usize::MAX - index), quantized)
+                // Of which value is only known at the end: see `join`.
+                self.view(end, Origin::Before(self.network.values.len()), quantized)?;
+                self.places[index] = self.places[end];
+                Ok(())
             }
             Op::Input => {
                 if node.element != Element::F32 || node.shape.len() != 5 {

@@ -104,6 +104,16 @@ impl<'a> Builder<'a> {
         self.quantize(y, true)
     }
 
+    /// The mean over time and place, and five logits.
+    fn head(&mut self, x: Value, positive: bool) -> Value {
+        let features = self.graph.node(x).shape[1];
+        let mean = self.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
+        let x = self.quantize(mean, positive);
+        self.parameters("head", &[5, features], x);
+        let head = Dense { features: 5, bias: true, quantized: self.quantized };
+        self.graph.push("head", Op::Dense(head), &[x]).unwrap()
+    }
+
     fn block(&mut self, x: Value, time: usize) -> Value {
         let inputs = self.graph.node(x).shape[1];
         let changes = self.random.bool();
@@ -154,11 +164,7 @@ fn any_net(seed: u64, frames: usize, (quantized, causal, residual): (bool, bool,
         let time = net.random.usize(1..=2);
         x = net.block(x, time);
     }
-    let features = net.graph.node(x).shape[1];
-    x = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
-    x = net.quantize(x, true);
-    net.parameters("head", &[5, features], x);
-    net.graph.push("head", Op::Dense(Dense { features: 5, bias: true, quantized }), &[x]).unwrap();
+    net.head(x, true);
     (net.graph, net.weights)
 }
 
@@ -281,17 +287,24 @@ fn kernels_and_threads_agree() {
         for quantized in [false, true] {
             let (graph, weights) = net(seed, 6, quantized, seed % 2 == 0);
             let network = fuse(&graph, &weights).unwrap();
+            assert_eq!(network.is_int8(), quantized);
             let clip = clip(seed, network.values[0].shape);
-            let right = window(&network, Kernels::Reference, 1, &clip);
-            for kernels in Kernels::available() {
-                for threads in [1, 2] {
-                    let logits = window(&network, kernels, threads, &clip);
-                    let same = if quantized { logits == right } else { near(&logits, &right, 1e-5) };
-                    assert!(same, "seed {seed}, {kernels}, {threads} threads: {logits:?}, right {right:?}");
-                }
-            }
+            kernels_agree_on(&network, &clip, &format!("seed {seed}"));
         }
     }
+}
+
+/// What the reference kernels compute, and all others on one and two threads.
+fn kernels_agree_on(network: &Network, clip: &[f32], case: &str) -> Vec<f32> {
+    let right = window(network, Kernels::Reference, 1, clip);
+    for kernels in Kernels::available() {
+        for threads in [1, 2] {
+            let logits = window(network, kernels, threads, clip);
+            let same = if network.is_int8() { logits == right } else { near(&logits, &right, 1e-5) };
+            assert!(same, "{case}, {kernels}, {threads} threads: {logits:?}, right {right:?}");
+        }
+    }
+    right
 }
 
 /// Blocks that read a value and add it at their end, one after another: the memory of each goes to one later value only.

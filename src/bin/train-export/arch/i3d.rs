@@ -98,14 +98,11 @@ impl Net {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use crate::arch::tests::shape;
     use kinora::model::graph::Role;
 
     fn net(frames: usize, size: usize) -> Result<Graph> {
         "i3d-rgb".parse::<Architecture>().unwrap().graph([3, frames, size, size], 400)
-    }
-
-    fn shape<'a>(graph: &'a Graph, name: &str) -> &'a [usize] {
-        &graph.nodes().iter().find(|node| node.name == name).expect(name).shape
     }
 
     #[test]

@@ -278,6 +278,24 @@ impl Architecture {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use kinora::model::graph::Role;
+
+    /// The net of 400 classes for 16 frames of 112x112.
+    pub fn published(text: &str) -> Graph {
+        text.parse::<Architecture>().unwrap().graph([3, 16, 112, 112], 400).unwrap()
+    }
+
+    /// Shape of a layer's result.
+    pub fn shape<'a>(graph: &'a Graph, name: &str) -> &'a [usize] {
+        &graph.nodes().iter().find(|node| node.name == name).expect(name).shape
+    }
+
+    /// How many numbers are trained: running statistics are not.
+    pub fn trained(graph: &Graph) -> usize {
+        let running = |role| matches!(role, Role::RunningMean | Role::RunningVariance);
+        let trained = graph.parameters().into_iter().filter(|p| !running(p.role));
+        trained.map(|p| p.shape.iter().product::<usize>()).sum()
+    }
 
     #[test]
     fn text_form_round_trips() {

@@ -73,15 +73,8 @@ impl Net {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use kinora::model::graph::{Op, Role};
-
-    fn published(text: &str) -> Graph {
-        text.parse::<Architecture>().unwrap().graph([3, 16, 112, 112], 400).unwrap()
-    }
-
-    fn shape<'a>(graph: &'a Graph, name: &str) -> &'a [usize] {
-        &graph.nodes().iter().find(|node| node.name == name).expect(name).shape
-    }
+    use crate::arch::tests::{published, shape, trained};
+    use kinora::model::graph::Op;
 
     /// The figures torchvision documents for its weights of Kinetics-400: parameters, to which running statistics do not
     /// count, and multiply-accumulates.
@@ -89,9 +82,7 @@ mod tests {
     fn sizes_are_the_published_ones() {
         for (text, parameters, macs) in [("r2plus1d-18", 31_505_325, 40.52), ("r3d-18", 33_371_472, 40.70)] {
             let graph = published(text);
-            let running = |role| matches!(role, Role::RunningMean | Role::RunningVariance);
-            let trained = graph.parameters().into_iter().filter(|p| !running(p.role));
-            assert_eq!(trained.map(|p| p.shape.iter().product::<usize>()).sum::<usize>(), parameters, "{text}");
+            assert_eq!(trained(&graph), parameters, "{text}");
             assert_eq!((graph.macs() as f64 / 1e7).round() / 100.0, macs, "{text}");
             assert!(!graph.parameters().iter().any(|p| p.name.starts_with("stage") && p.name.ends_with("conv1.bias")));
             assert_eq!(shape(&graph, "stem.relu"), [1, 64, 16, 56, 56]);

@@ -66,16 +66,7 @@ fn block(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
-    use kinora::model::graph::Role;
-
-    fn published(text: &str) -> Graph {
-        text.parse::<Architecture>().unwrap().graph([3, 16, 112, 112], 400).unwrap()
-    }
-
-    fn shape<'a>(graph: &'a Graph, name: &str) -> &'a [usize] {
-        &graph.nodes().iter().find(|node| node.name == name).expect(name).shape
-    }
+    use crate::arch::tests::{published, shape, trained};
 
     /// Parameters as sums over the layers of the paper's table 1.
     #[test]
@@ -103,10 +94,7 @@ mod tests {
                     }
                 }
                 wanted += given * 400 + 400;
-                let running = |role| matches!(role, Role::RunningMean | Role::RunningVariance);
-                let trained = graph.parameters().into_iter().filter(|p| !running(p.role));
-                let count: usize = trained.map(|p| p.shape.iter().product::<usize>()).sum();
-                assert_eq!(count, wanted, "{layers} layers, projection {projection}");
+                assert_eq!(trained(&graph), wanted, "{layers} layers, projection {projection}");
                 assert_eq!(shape(&graph, "stem.pool"), [1, 64, 8, 28, 28]);
                 assert_eq!(shape(&graph, "average"), [1, given]);
                 assert_eq!(shape(&graph, &format!("stage4.block{}.relu2", blocks[3]))[2..], [1, 4, 4]);

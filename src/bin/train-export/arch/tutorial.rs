@@ -65,6 +65,7 @@ fn norm(net: &mut Builder, name: &str, x: Value) -> Result<Value> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use crate::arch::tests::shape;
 
     #[test]
     fn sizes_are_those_of_the_tutorial() {
@@ -79,11 +80,8 @@ mod tests {
             conv(3, 16, 7) + 4 * 16 + block(16, 16) + block(16, 32) + block(32, 64) + block(64, 128) + 129 * 10;
         let count: usize = graph.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum();
         assert_eq!(count, wanted);
-        let shape = |name: &str| &graph.nodes().iter().find(|node| node.name == name).expect(name).shape;
-        assert_eq!(
-            (&shape("stem.relu")[..], &shape("stage4.add")[..]),
-            (&[1, 16, 10, 224, 224][..], &[1, 128, 10, 14, 14][..])
-        );
+        let shape = |name: &str| shape(&graph, name);
+        assert_eq!((shape("stem.relu"), shape("stage4.add")), (&[1, 16, 10, 224, 224][..], &[1, 128, 10, 14, 14][..]));
         assert_eq!(graph.output().shape, [1, 10]);
     }
 

@@ -22,11 +22,7 @@ fn recurrent(seed: u64, quantized: bool) -> (Graph, Weights) {
         x = net.relu(x);
         x = cell(&mut net, x, &mut outputs);
     }
-    let features = net.graph.node(x).shape[1];
-    x = net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
-    x = net.quantize(x, false);
-    net.parameters("head", &[5, features], x);
-    let head = net.graph.push("head", Op::Dense(Dense { features: 5, bias: true, quantized }), &[x]).unwrap();
+    let head = net.head(x, false);
     outputs.insert(0, (OUTPUT.to_owned(), head));
     net.graph.set_outputs(outputs).unwrap();
     (net.graph, net.weights)
