@@ -24,13 +24,20 @@ impl Imitation {
     pub fn new(graph: &Graph, ranges: Ranges) -> Self {
         let (mut norms, mut folded) = (BTreeMap::new(), BTreeMap::new());
         for node in graph.nodes() {
-            if let (Op::BatchNorm { eps }, Some(input)) = (&node.op, node.inputs.first()) {
+            if let (Op::BatchNorm { eps }, Some(input)) = (&node.op, node.inputs.first())
+                && matches!(graph.node(*input).op, Op::Conv(_))
+            {
                 let conv = graph.node(*input).name.clone();
                 norms.insert(conv.clone(), (node.name.clone(), *eps));
                 folded.insert(node.name.clone(), conv);
             }
         }
         Self { ranges, norms, folded }
+    }
+
+    /// Whether the batch norm `node` is part of the convolution before it.
+    pub fn is_folded(&self, node: &Node) -> bool {
+        self.folded.contains_key(&node.name)
     }
 
     /// The value `x` of `node`, rounded if it is quantised.

@@ -296,14 +296,18 @@ impl Net {
         let before = &self.graph.node(node.inputs[0]).shape[1..];
         Ok(match &node.op {
             Op::Conv(conv) => self.conv(node, conv, &x, before)?,
-            Op::BatchNorm { .. } if self.imitation.is_some() => x,
-            Op::BatchNorm { eps } => self.batch_norm(node, *eps, &x, pass)?,
+            Op::BatchNorm { eps } => match &self.imitation {
+                Some(imitation) if imitation.is_folded(node) => x,
+                Some(_) => self.batch_norm(node, *eps, &x, Pass::Evaluate)?,
+                None => self.batch_norm(node, *eps, &x, pass)?,
+            },
             Op::Unary(Unary::Relu) if overwrite => x.f_relu_()?,
             Op::Unary(function) => unary(*function, &x)?,
             Op::Pool(pool) => windows(&x, before, pool)?,
             Op::Concat { .. } => {
                 let all: Vec<Tensor> = (0..node.inputs.len()).map(value).collect::<Result<_>>()?;
-                Tensor::f_cat(&all, 1)?
+                // Vectors of every frame of a recurrent net are `[N, T, C]`.
+                Tensor::f_cat(&all, if node.shape.len() == 2 { -1 } else { 1 })?
             }
             // Of channels only; the constant is that of the innermost axis.
             Op::Pad(pad) => {
@@ -316,6 +320,12 @@ impl Net {
             Op::Binary(Binary::Sub) => x.f_sub(&value(1)?)?,
             Op::Binary(Binary::Mul) => x.f_mul(&value(1)?)?,
             Op::Slice(slice) => x.f_narrow(1, slice.start as i64, slice.length as i64)?,
+            Op::Transpose(order) if order[..] == SWAPPED => {
+                let (n, c, t, _) = x.size4()?;
+                let (h, w) = (before[2] as i64, before[3] as i64);
+                let swapped = x.f_reshape([n, c, t, h, w])?.f_permute(SWAPPED.map(|axis| axis as i64))?;
+                swapped.f_reshape([n, w, t, h * c])?
+            }
             // The channels are last in memory anyway.
             Op::Transpose(_) => x,
             Op::LayerNorm { eps, .. } => {
@@ -402,6 +412,9 @@ impl Net {
     }
 }
 
+/// The order of axes that lets channels and columns change places, both ways.
+const SWAPPED: [usize; 5] = [0, 4, 2, 3, 1];
+
 /// Whether the net computes `node` in its layout; see the head of this file.
 fn trains(graph: &Graph, node: &Node) -> bool {
     let plain = |pad: &[(usize, usize)], dilation: &[usize]| {
@@ -425,6 +438,7 @@ fn trains(graph: &Graph, node: &Node) -> bool {
             pool.kernel.len() == 3 && plain(pad, &pool.dilation) && !pool.ceil
         }
         Op::Concat { axis } => *axis == 1,
+        Op::Transpose(order) if order[..] == SWAPPED => true,
         // Over the channels, which are brought last for that and back.
         Op::Transpose(order) if order[..] == LAST => readers().all(norm),
         Op::Transpose(order) if order[..] == FIRST => read().all(norm),

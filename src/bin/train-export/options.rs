@@ -8,8 +8,9 @@ use crate::arch::Architecture;
 /// Architecture and input of a model.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArgs {
-    /// r2plus1d-edge, r2plus1d-tutorial, r2plus1d-18, r2plus1d-34, r3d-18, resnet3d-18, -34, -50, -101, -152, i3d-rgb or convlstm-edge, with
-    /// options as in `r2plus1d-edge(width=16,depth=1)` or `r2plus1d-18(causal=true,temporal_stride=false)`
+    /// r2plus1d-edge, r2plus1d-tutorial, r2plus1d-18, r2plus1d-34, r3d-18, resnet3d-18, -34, -50, -101, -152, i3d-rgb,
+    /// convlstm-edge, convlstm-trailer or lstm-trailer, with options as in `r2plus1d-edge(width=16,depth=1)` or
+    /// `r2plus1d-18(causal=true,temporal_stride=false)`
     #[arg(long, default_value = "r2plus1d-edge", value_parser = |text: &str| text.parse::<Architecture>())]
     pub arch: Architecture,
     /// Channels of its first stage
@@ -24,7 +25,8 @@ pub struct ModelArgs {
     /// Frames in a clip
     #[arg(long, default_value_t = 16)]
     pub frames: usize,
-    /// Height and width of a frame in pixels; else the architecture's usual: 96 for those for boards, 224 for i3d-rgb and the tutorial, or 112
+    /// Height and width of a frame in pixels; else the architecture's usual: 96 for those for boards, 224 for i3d-rgb and the
+    /// tutorial, 400 for trailers, or 112
     #[arg(long, value_name = "PIXELS")]
     pub size: Option<usize>,
     /// Frames a second: with 16 frames a clip of 8 lasts two seconds, which a gesture needs

@@ -216,7 +216,7 @@ impl Fuser<'_> {
             Op::Dense(dense) => self.dense(index, *dense),
             Op::Pool(pool) => self.pool(index, &pool.clone()),
             Op::Mean { axes, .. } if *axes == [2, 3, 4] => self.mean(index),
-            Op::Concat { axis: 1 } if node.shape.len() == 5 => {
+            Op::Concat { axis: 1 } => {
                 let inputs = (0..node.inputs.len()).map(|n| self.input(node, n)).collect::<Result<_>>()?;
                 self.unchanged(index, Work::Concat, inputs)
             }
@@ -229,6 +229,11 @@ impl Fuser<'_> {
                 self.view(index, Origin::Part(place, start), self.network.values[place].quantized)
             }
             Op::Transpose(order) if order[..] == [0, 2, 3, 4, 1] => self.layer_norm(index),
+            Op::Transpose(order) if order[..] == [0, 4, 2, 3, 1] => self.column_norm(index),
+            Op::BatchNorm { .. } => {
+                let (factor, offset) = self.affine(node)?;
+                self.map(index, Work::Affine { factor, offset })
+            }
             &Op::Unary(function) => self.map(index, Work::Unary(function)),
             &Op::Binary(function) => self.map(index, Work::Binary(function)),
             Op::Reshape(shape) if matches!(shape[..], [1, _]) => {

@@ -86,6 +86,13 @@ pub enum Work {
     Unary(Unary),
     /// A function of two values' elements, as above.
     Binary(Binary),
+    /// A batch norm that no convolution could take in: `x * factor + offset`, in f32. Integers as above.
+    Affine {
+        /// Of each channel, or of each channel of each pixel of a row.
+        factor: Vec<f32>,
+        /// As many.
+        offset: Vec<f32>,
+    },
     /// `(x - mean) / sqrt(var + eps) * weight + bias` over the channels of each pixel, computed in f64. Integers as above.
     LayerNorm {
         /// Of each channel.

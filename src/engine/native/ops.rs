@@ -259,6 +259,13 @@ compiled_for! {
         }
     }
 
+    /// Elements multiplied and added to, each of a pixel or each of a row by its own.
+    pub(super) fn affine(x: &mut [f32], factor: &[f32], offset: &[f32]) {
+        for part in x.chunks_exact_mut(factor.len().max(1)) {
+            part.iter_mut().zip(factor).zip(offset).for_each(|((x, factor), offset)| *x = *x * factor + offset);
+        }
+    }
+
     /// A function of the elements of two values, in place of the first.
     pub(super) fn binary(function: Binary, x: &mut [f32], y: &[f32]) {
         match function {

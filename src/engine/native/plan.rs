@@ -100,6 +100,8 @@ pub(super) enum Windowed {
 pub(super) enum Function {
     Unary(Unary),
     Binary(Binary),
+    /// What the elements of a pixel or a row are multiplied by, and what is added.
+    Affine(Vec<f32>, Vec<f32>),
     /// Weights, biases and what is added to the variance of each pixel's channels.
     LayerNorm(Vec<f32>, Vec<f32>, f32),
 }
@@ -381,6 +383,7 @@ impl Plan {
         let function = match &layer.work {
             Work::Unary(function) => Function::Unary(*function),
             Work::Binary(function) => Function::Binary(*function),
+            Work::Affine { factor, offset } => Function::Affine(factor.clone(), offset.clone()),
             Work::LayerNorm { weight, bias, eps } => Function::LayerNorm(weight.clone(), bias.clone(), *eps),
             Work::Concat => return Some(Kernel::Gather { first: 0, inputs, output }),
             Work::Widen(first) => return Some(Kernel::Gather { first: *first, inputs, output }),

@@ -220,6 +220,7 @@ impl State {
         match function {
             Function::Unary(function) => ops::unary(kernels, *function, x),
             Function::Binary(function) => ops::binary(kernels, *function, x, y),
+            Function::Affine(factor, offset) => ops::affine(kernels, x, factor, offset),
             Function::LayerNorm(weight, bias, eps) => ops::layer_norm(x, weight, bias, *eps),
         }
         match output.place {

@@ -78,16 +78,28 @@ impl Builder {
         self.relu(format!("{block}.relu2"), x)
     }
 
-    /// Adds a ConvLSTM without peepholes: `a = conv(x) + conv(h)`, in four parts `i, f, g, o`, as Keras orders them, then
-    /// `c' = sigmoid(f) c + sigmoid(i) tanh(g)` and `h' = sigmoid(o) tanh(c')`, its value. Its convolutions are named
-    /// `NAME.input` and `NAME.recurrent`, its states `NAME.h` and `NAME.c`.
-    pub fn conv_lstm(&mut self, name: &str, x: Value, filters: usize, [height, width]: [usize; 2]) -> Result<Value> {
-        let conv = Conv { bias: true, ..self.conv_op(4 * filters, [1, height, width], [1; 3]) };
-        let x = self.graph.push(format!("{name}.input"), Op::Conv(conv.clone()), &[x])?;
+    /// A dense layer over all of a frame of `x`, its channels, rows and columns in that order: a convolution as large as that.
+    pub fn flat(&self, x: Value, features: usize) -> Conv {
+        let shape = &self.graph.node(x).shape;
+        Conv { bias: true, ..Conv::new(features, [1, shape[3], shape[4]]) }
+    }
+
+    /// Adds a ConvLSTM of 3x3 kernels; see [`Builder::lstm`].
+    pub fn conv_lstm(&mut self, name: &str, x: Value, filters: usize, gate: Unary) -> Result<Value> {
+        let conv = Conv { bias: true, ..self.conv_op(4 * filters, [1, 3, 3], [1; 3]) };
+        self.lstm(name, x, [conv.clone(), conv], gate)
+    }
+
+    /// Adds an LSTM without peepholes whose products are these convolutions: `a = conv(x) + conv(h)`, in four parts `i, f, g,
+    /// o`, as Keras orders them, then `c' = gate(f) c + gate(i) tanh(g)` and `h' = gate(o) tanh(c')`, its value. They are named
+    /// `NAME.input` and `NAME.recurrent`, which has no bias, its states `NAME.h` and `NAME.c`.
+    pub fn lstm(&mut self, name: &str, x: Value, [input, recurrent]: [Conv; 2], gate: Unary) -> Result<Value> {
+        let filters = input.channels / 4;
+        let x = self.graph.push(format!("{name}.input"), Op::Conv(input), &[x])?;
         let shape = [&[1, filters], &self.graph.node(x).shape[2..]].concat();
         let [h, c] = ["h", "c"].map(|state| self.graph.input(format!("{name}.{state}"), Element::F32, &shape));
         let (h, c) = (h?, c?);
-        let recurrent = Conv { bias: false, ..conv };
+        let recurrent = Conv { bias: false, ..recurrent };
         let h = self.graph.push(format!("{name}.recurrent"), Op::Conv(recurrent), &[h])?;
         let gates = self.graph.push(format!("{name}.gates"), Op::Binary(Binary::Add), &[h, x])?;
         let mut part = |number: usize, gate: &str, function: Unary| {
@@ -95,8 +107,8 @@ impl Builder {
             let part = self.graph.push(format!("{name}.{gate}.part"), Op::Slice(slice), &[gates])?;
             self.graph.push(format!("{name}.{gate}"), Op::Unary(function), &[part])
         };
-        let (i, f) = (part(0, "i", Unary::Sigmoid)?, part(1, "f", Unary::Sigmoid)?);
-        let (g, o) = (part(2, "g", Unary::Tanh)?, part(3, "o", Unary::Sigmoid)?);
+        let (i, f) = (part(0, "i", gate)?, part(1, "f", gate)?);
+        let (g, o) = (part(2, "g", Unary::Tanh)?, part(3, "o", gate)?);
         let kept = self.graph.push(format!("{name}.kept"), Op::Binary(Binary::Mul), &[f, c])?;
         let added = self.graph.push(format!("{name}.added"), Op::Binary(Binary::Mul), &[i, g])?;
         let c = self.graph.push(format!("{name}.cell"), Op::Binary(Binary::Add), &[kept, added])?;
@@ -110,6 +122,11 @@ impl Builder {
     pub fn head(mut self, x: Value, classes: usize) -> Result<Graph> {
         let x = self.graph.push("average", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x])?;
         let logits = self.graph.push("head", Op::dense(classes), &[x])?;
+        self.end(logits)
+    }
+
+    /// Ends the net: `logits` are its answer.
+    pub fn end(mut self, logits: Value) -> Result<Graph> {
         self.next.insert(0, (OUTPUT.into(), logits));
         self.graph.set_outputs(self.next)?;
         Ok(self.graph)

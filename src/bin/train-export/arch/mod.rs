@@ -41,6 +41,25 @@ pub enum Family {
     I3dRgb,
     /// `convlstm-edge`: a small recurrent net for boards.
     ConvLstmEdge,
+    /// `convlstm-trailer`: a recurrent net that says of each frame which categories a film is of.
+    ConvLstmTrailer,
+    /// `lstm-trailer`: the same task with convolutions and an LSTM over all of what they see.
+    LstmTrailer,
+}
+
+/// What the gates of an LSTM let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gates {
+    /// `0.2 x + 0.5` from 0 to 1: Keras 2's hard sigmoid.
+    Hard,
+    /// `x / 6 + 0.5` from 0 to 1: Keras 3's.
+    Hard3,
+    /// The sigmoid.
+    Sigmoid,
+}
+
+impl Gates {
+    const ALL: [(Self, &'static str); 3] = [(Self::Hard, "hard"), (Self::Hard3, "hard3"), (Self::Sigmoid, "sigmoid")];
 }
 
 /// How many layers a 3D ResNet has.
@@ -54,7 +73,7 @@ pub enum Layers {
 }
 
 impl Family {
-    const ALL: [Family; 12] = [
+    const ALL: [Family; 14] = [
         Self::R2plus1dEdge,
         Self::R2plus1dTutorial,
         Self::R2plus1d18,
@@ -67,6 +86,8 @@ impl Family {
         Self::Resnet3d(Layers::L152),
         Self::I3dRgb,
         Self::ConvLstmEdge,
+        Self::ConvLstmTrailer,
+        Self::LstmTrailer,
     ];
 
     /// Whether its blocks are narrow in the middle.
@@ -98,6 +119,8 @@ impl Family {
             Self::Resnet3d(Layers::L152) => "resnet3d-152",
             Self::I3dRgb => "i3d-rgb",
             Self::ConvLstmEdge => "convlstm-edge",
+            Self::ConvLstmTrailer => "convlstm-trailer",
+            Self::LstmTrailer => "lstm-trailer",
         }
     }
 
@@ -110,6 +133,7 @@ impl Family {
             Self::R2plus1dTutorial => (&[], &["width", "causal"]),
             Self::I3dRgb => (&[], &["width"]),
             Self::ConvLstmEdge => (&["width"], &[]),
+            Self::ConvLstmTrailer | Self::LstmTrailer => (&[], &["width", "gates", "norm"]),
         }
     }
 
@@ -122,10 +146,15 @@ impl Family {
             causal: false,
             temporal_stride: true,
             projection: self.has_bottlenecks(),
+            gates: Gates::Hard,
+            norm_columns: false,
         };
         match self {
             Self::R2plus1dEdge | Self::ConvLstmEdge => {
                 Architecture { width: 16, causal: true, temporal_stride: false, ..plain }
+            }
+            Self::ConvLstmTrailer | Self::LstmTrailer => {
+                Architecture { width: 20, causal: true, temporal_stride: false, ..plain }
             }
             Self::R2plus1dTutorial => Architecture { width: 16, temporal_stride: false, ..plain },
             _ => plain,
@@ -149,6 +178,10 @@ pub struct Architecture {
     pub temporal_stride: bool,
     /// Whether shortcuts that change the shape are projected, else they have no parameters.
     pub projection: bool,
+    /// What the gates of its LSTMs let through.
+    pub gates: Gates,
+    /// Whether batch norms go over columns, not channels.
+    pub norm_columns: bool,
 }
 
 impl Default for Architecture {
@@ -202,6 +235,8 @@ impl Architecture {
             "depth" => self.depth.to_string(),
             "causal" => self.causal.to_string(),
             "projection" => self.projection.to_string(),
+            "gates" => Gates::ALL.iter().find(|(gates, _)| *gates == self.gates).map_or("", |(_, name)| name).into(),
+            "norm" => if self.norm_columns { "columns" } else { "channels" }.into(),
             _ => self.temporal_stride.to_string(),
         }
     }
@@ -221,6 +256,17 @@ impl Architecture {
             "depth" => self.depth = number()?,
             "causal" => self.causal = choice()?,
             "projection" => self.projection = choice()?,
+            "gates" => {
+                let known = Gates::ALL.iter().find(|(_, name)| *name == value);
+                self.gates = known.ok_or_else(|| bad("hard, hard3 or sigmoid"))?.0;
+            }
+            "norm" => {
+                self.norm_columns = match value {
+                    "columns" => true,
+                    "channels" => false,
+                    _ => return Err(bad("channels or columns")),
+                }
+            }
             _ => self.temporal_stride = choice()?,
         }
         Ok(())
@@ -240,6 +286,7 @@ impl Architecture {
         match self.family {
             Family::R2plus1dEdge | Family::ConvLstmEdge => 96,
             Family::I3dRgb | Family::R2plus1dTutorial => 224,
+            Family::ConvLstmTrailer | Family::LstmTrailer => 400,
             _ => 112,
         }
     }
@@ -270,6 +317,8 @@ impl Architecture {
             Family::R2plus1dTutorial => tutorial::graph(self, input, classes),
             Family::I3dRgb => i3d::graph(self, input, classes),
             Family::ConvLstmEdge => convlstm::edge(self, input, classes),
+            Family::ConvLstmTrailer => convlstm::trailer(self, input, classes),
+            Family::LstmTrailer => convlstm::flat(self, input, classes),
         }
     }
 }
@@ -312,6 +361,8 @@ mod tests {
             "i3d-rgb",
             "r2plus1d-tutorial(causal=true)",
             "convlstm-edge(width=8)",
+            "convlstm-trailer(gates=hard3,norm=columns)",
+            "lstm-trailer(width=8,gates=sigmoid)",
         ];
         for text in texts {
             assert_eq!(text.parse::<Architecture>().unwrap().to_string(), text);
@@ -331,6 +382,8 @@ mod tests {
             ("r2plus1d-edge(depth=0)", "depth must be 1 to 16"),
             ("r3d-18(depth=2)", "r3d-18 has no option 'depth', only width, causal, temporal_stride"),
             ("r3d-18(causal=yes)", "causal=yes: true or false wanted"),
+            ("convlstm-trailer(gates=soft)", "gates=soft: hard, hard3 or sigmoid wanted"),
+            ("convlstm-trailer(norm=rows)", "norm=rows: channels or columns wanted"),
             ("r3d-18(width=257)", "width must be 1 to 256"),
         ];
         for (text, why) in cases {

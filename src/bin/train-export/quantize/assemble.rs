@@ -33,7 +33,9 @@ fn in_floats(graph: &Graph) -> Vec<bool> {
         let reads = || node.inputs.iter().any(|input| floats[input.index()]);
         floats.push(match &node.op {
             Op::Input => value.index() > 0,
-            Op::Slice(_) | Op::Binary(Binary::Sub | Binary::Mul) | Op::LayerNorm { .. } | Op::Transpose(_) => true,
+            Op::Slice(_) | Op::Binary(Binary::Sub | Binary::Mul) | Op::Transpose(_) => true,
+            // A batch norm that a convolution could take in is not here any more.
+            Op::LayerNorm { .. } | Op::BatchNorm { .. } => true,
             Op::Unary(function) => *function != Unary::Relu || reads(),
             Op::Binary(Binary::Add) => reads(),
             _ => false,
@@ -42,11 +44,22 @@ fn in_floats(graph: &Graph) -> Vec<bool> {
     floats
 }
 
+/// The logits of `graph`: its output, and what that only joins. They stay floats.
+fn logits(graph: &Graph) -> Vec<Value> {
+    let outputs = graph.outputs().into_iter().take(1).map(|(_, output)| output);
+    outputs
+        .flat_map(|output| match &graph.node(output) {
+            Node { op: Op::Concat { .. }, inputs, .. } => [vec![output], inputs.clone()].concat(),
+            _ => vec![output],
+        })
+        .collect()
+}
+
 /// The nodes of `graph` whose values are to be quantised: all but the logits, what only a ReLU reads (that is cut off at zero
 /// before it is rounded), and what is computed in floats and read by nothing that wants integers. A state is quantised as its
 /// next value is.
 pub fn places(graph: &Graph) -> BTreeSet<String> {
-    let (floats, output) = (in_floats(graph), &graph.output().name);
+    let (floats, logits) = (in_floats(graph), logits(graph));
     let moves = |op: &Op| matches!(op, Op::Pool(_) | Op::Concat { .. } | Op::Pad(_));
     let wants = |node: &Node| moves(&node.op) || matches!(node.op, Op::Conv(_) | Op::Dense(_) | Op::Mean { .. });
     let read = |value: Value| graph.nodes().iter().any(|node| wants(node) && node.inputs.contains(&value));
@@ -55,7 +68,7 @@ pub fn places(graph: &Graph) -> BTreeSet<String> {
         let relu = follower(graph, value).is_some_and(|next| next.op == Op::Unary(Unary::Relu));
         let same = states.iter().filter(|(state, next)| [*state, *next].contains(&value));
         let integers = || read(value) || same.flat_map(|(state, next)| [*state, *next]).any(read);
-        graph.node(value).name != *output && !relu && (!floats[value.index()] || integers())
+        !logits.contains(&value) && !relu && (!floats[value.index()] || integers())
     };
     graph.values().filter(|(value, _)| quantized(*value)).map(|(_, node)| node.name.clone()).collect()
 }
@@ -84,6 +97,7 @@ pub fn assemble(graph: &Graph, weights: &Weights, ranges: &Ranges) -> Result<(Gr
             | Op::Binary(_)
             | Op::Slice(_)
             | Op::LayerNorm { .. }
+            | Op::BatchNorm { .. }
             | Op::Transpose(_)
             | Op::Mean { .. } => node.op.clone(),
             other => {
@@ -93,7 +107,7 @@ pub fn assemble(graph: &Graph, weights: &Weights, ranges: &Ranges) -> Result<(Gr
         if matches!(op, Op::Conv(_) | Op::Dense(_)) {
             rounded.extend(round(graph, value, node, weights, ranges)?);
         }
-        if let Op::LayerNorm { .. } = op {
+        if let Op::LayerNorm { .. } | Op::BatchNorm { .. } = op {
             let parameters = graph.node_parameters(node).into_iter();
             rounded.extend(parameters.filter_map(|p| Some((p.name.clone(), weights.get(&p.name)?.clone()))));
         }
@@ -153,7 +167,7 @@ pub fn whole_bias(bias: f64, scale_in: f32, scale: f32) -> Option<f32> {
 /// # Errors
 /// `Model`, naming the node that would run in floats.
 pub fn check_integer(graph: &Graph, weights: &Weights) -> Result<()> {
-    let (floats, output) = (in_floats(graph), &graph.output().name);
+    let (floats, logits) = (in_floats(graph), logits(graph));
     for (value, node) in graph.values() {
         let float = |why: &str| refuse(&node.name, format_args!("'{}' would run in floats: {why}", node.op));
         let scale_of = |value: Value| match &graph.node(value).op {
@@ -163,6 +177,7 @@ pub fn check_integer(graph: &Graph, weights: &Weights) -> Result<()> {
         let relu = |value: Value| follower(graph, value).filter(|next| next.op == Op::Unary(Unary::Relu));
         match &node.op {
             Op::Input | Op::Quantize(_) | Op::Dequantize(_) => continue,
+            Op::Concat { .. } if logits.contains(&value) => continue,
             _ if floats[value.index()] => continue,
             Op::Unary(Unary::Relu) => {}
             Op::Conv(Conv { quantized: false, .. }) | Op::Dense(Dense { quantized: false, .. }) => {
@@ -184,7 +199,7 @@ pub fn check_integer(graph: &Graph, weights: &Weights) -> Result<()> {
             quantize(follower(graph, relu))
         });
         let Some(out) = out else {
-            if node.name == *output && matches!(node.op, Op::Dense(_)) {
+            if logits.contains(&value) && matches!(node.op, Op::Dense(_)) {
                 continue;
             }
             return Err(float("its result is not quantised"));

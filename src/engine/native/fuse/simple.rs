@@ -4,7 +4,7 @@ use super::{FREE, Fuser, Quantized, extents, refuse, span};
 use crate::Result;
 use crate::engine::native::kernels::{Extents, Span};
 use crate::engine::native::layers::Work;
-use crate::model::graph::{Op, Pool, PoolFunction};
+use crate::model::graph::{Node, Op, Pool, PoolFunction};
 
 impl Fuser<'_> {
     /// A layer norm over the channels, which the node `index` brings last and another one back.
@@ -24,6 +24,35 @@ impl Fuser<'_> {
         let work = Work::LayerNorm { weight, bias, eps: *eps };
         [norm, back].into_iter().for_each(|part| self.fused[part] = true);
         let (end, quantized) = self.quantize(back);
+        self.layer(index, end, work, vec![input], quantized)
+    }
+
+    /// What the batch norm `node` multiplies each of what it normalises by, and what it adds.
+    pub(super) fn affine(&self, node: &Node) -> Result<(Vec<f32>, Vec<f32>)> {
+        let list = |suffix: &str| self.parameter(node, suffix).map(|array| array.iter().copied().map(f64::from));
+        let all = (list("weight"), list("bias"), list("running_mean"), list("running_var"));
+        let (Op::BatchNorm { eps }, (Some(weight), Some(bias), Some(mean), Some(var))) = (&node.op, all) else {
+            return refuse(node, "it has no weights");
+        };
+        let factors: Vec<f64> = weight.zip(var).map(|(weight, var)| weight / (var + f64::from(*eps)).sqrt()).collect();
+        let offset = bias.zip(mean).zip(&factors).map(|((bias, mean), factor)| (bias - mean * factor) as f32).collect();
+        Ok((factors.iter().map(|factor| *factor as f32).collect(), offset))
+    }
+
+    /// A batch norm over the columns, which the node `index` lets change places with the channels, and another one back.
+    pub(super) fn column_norm(&mut self, index: usize) -> Result<()> {
+        let input = self.input(self.node_at(index), 0)?;
+        let norm = self.reader(index).filter(|norm| matches!(self.node_at(*norm).op, Op::BatchNorm { .. }));
+        let back = |back: &usize| self.node_at(*back).op == self.node_at(index).op;
+        let Some((norm, back)) = norm.and_then(|norm| Some((norm, self.reader(norm).filter(back)?))) else {
+            return refuse(self.node_at(index), "only batch norms over columns run here: choose --engine tract");
+        };
+        let (factor, offset) = self.affine(self.node_at(norm))?;
+        let channels = self.node_at(back).shape[1];
+        let row = |list: Vec<f32>| list.into_iter().flat_map(|x| std::iter::repeat_n(x, channels)).collect();
+        [norm, back].into_iter().for_each(|part| self.fused[part] = true);
+        let (end, quantized) = self.quantize(back);
+        let work = Work::Affine { factor: row(factor), offset: row(offset) };
         self.layer(index, end, work, vec![input], quantized)
     }
 

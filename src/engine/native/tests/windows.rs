@@ -42,6 +42,24 @@ fn norm(net: &mut Builder<'_>, x: Value) -> Value {
     net.quantize(y, false)
 }
 
+/// A batch norm on its own, over the channels or over the columns.
+fn batch_norm(net: &mut Builder<'_>, x: Value, columns: bool) -> Value {
+    let name = net.name("batch_norm");
+    let swap = |net: &mut Builder<'_>, suffix: &str, x| match columns {
+        true => net.graph.push(format!("{name}.{suffix}"), Op::Transpose(vec![0, 4, 2, 3, 1]), &[x]).unwrap(),
+        false => x,
+    };
+    let x = swap(net, "columns", x);
+    let count = net.graph.node(x).shape[1];
+    for suffix in ["weight", "bias", "running_mean", "running_var"] {
+        let values = net.draw(&[count], 1.0).mapv(|x| if suffix == "running_var" { 0.5 + x.abs() } else { x });
+        net.weights.insert(format!("{name}.{suffix}"), values);
+    }
+    let x = net.graph.push(name.clone(), Op::BatchNorm { eps: 1e-3 }, &[x]).unwrap();
+    let x = swap(net, "channels", x);
+    net.quantize(x, false)
+}
+
 fn branches(seed: u64, frames: usize, quantized: bool, causal: bool) -> (Graph, Weights) {
     let mut random = Rng::with_seed(seed);
     let (channels, height, width) = (random.usize(1..=4), random.usize(9..=14), random.usize(9..=14));
@@ -72,6 +90,8 @@ fn branches(seed: u64, frames: usize, quantized: bool, causal: bool) -> (Graph, 
     x = net.graph.push(name, Op::Pad(Pad { pad, value: 0.0 }), &[joined]).unwrap();
     x = alike(&mut net, joined, x);
     x = norm(&mut net, x);
+    let columns = net.random.bool();
+    x = batch_norm(&mut net, x, columns);
     x = pool(&mut net, x, false, [1, 1, 1]);
     net.head(x, true);
     (net.graph, net.weights)

@@ -1,0 +1,94 @@
+//! The program as a whole, by its command line.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use kinora::engine::{self, Choice, Precision};
+use kinora::model::bundle::Bundle;
+
+use super::*;
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+/// The shared real clips, if they are there.
+fn gestures() -> Option<PathBuf> {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let gestures = std::env::var_os("KINORA_TEST_DATA").map_or(shared, PathBuf::from).join("gestures");
+    assert!(
+        gestures.is_dir() || std::env::var("KINORA_REQUIRE_DATA").as_deref() != Ok("1"),
+        "no {}",
+        gestures.display()
+    );
+    gestures.is_dir().then_some(gestures)
+}
+
+fn train_export(line: &str) {
+    let words = std::iter::once("train-export").chain(line.split_whitespace());
+    run(Cli::try_parse_from(words).unwrap_or_else(|why| panic!("{why}")).command).expect(line);
+}
+
+/// Every architecture, as narrow as it goes, learns by heart two clips of each of five gestures; what is exported of it, in
+/// floats and in integers, gives the trainer's logits (opening a bundle verifies that; of such nets, which make much of
+/// little, tract's integers, which are rounded elsewhere, are not near enough).
+#[test]
+fn every_architecture_learns_real_clips() {
+    let Some(gestures) = gestures() else {
+        eprintln!("left out: every_architecture_learns_real_clips: no shared clips");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    for class in ["clap", "swipe_left", "swipe_right", "throw", "wave"] {
+        std::fs::create_dir_all(dir.path().join("data").join(class)).unwrap();
+        let mut clips: Vec<PathBuf> =
+            std::fs::read_dir(gestures.join(class)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        clips.sort();
+        for (clip, name) in clips.iter().zip(["train1.mp4", "train2.mp4", "validate.mp4"]) {
+            std::fs::copy(clip, dir.path().join("data").join(class).join(name)).unwrap();
+        }
+    }
+    // Frames, and pixels of a side, that each architecture needs at least.
+    let nets = [
+        ("r2plus1d-edge(width=4)", 8, 32),
+        ("r2plus1d-tutorial(width=4)", 8, 32),
+        ("r2plus1d-18(width=4)", 8, 32),
+        ("r2plus1d-34(width=4,causal=true)", 8, 32),
+        ("r3d-18(width=4)", 8, 32),
+        ("resnet3d-18(width=4)", 8, 48),
+        ("resnet3d-34(width=4)", 8, 48),
+        ("resnet3d-50(width=4)", 8, 48),
+        ("resnet3d-101(width=2)", 8, 48),
+        ("resnet3d-152(width=2)", 8, 48),
+        ("i3d-rgb(width=4)", 10, 224),
+        ("convlstm-edge(width=4)", 8, 32),
+        ("convlstm-trailer(width=4)", 8, 48),
+        ("lstm-trailer(width=4)", 8, 48),
+    ];
+    for (arch, frames, size) in nets {
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let [data, out, bundle] = ["data", "run", "bundle"].map(path);
+        train_export(&format!(
+            "train --data {data} --validation-pattern validate --arch {arch} --frames {frames} --size {size} --out {out} \
+             --steps 24 --batch 10 --lr 1e-2 --label-smoothing 0 --average 0 --validate-every 6 --precision f32 --workers 1"
+        ));
+        let history = std::fs::read_to_string(dir.path().join("run/history.csv")).unwrap();
+        let losses: Vec<f64> =
+            history.lines().skip(1).map(|row| row.split(',').nth(3).unwrap().parse().unwrap()).collect();
+        println!("{arch}: loss {losses:.3?}");
+        assert!(losses.len() == 4 && losses[3] < 0.95 * losses[0], "{arch}: loss {losses:?}");
+        train_export(&format!(
+            "export --checkpoint {out} --out {bundle} --int8 --data {data} --validation-pattern validate \
+             --calibration-clips 5 --validation-clips 5"
+        ));
+        let bundle = Bundle::load(Path::new(&bundle)).unwrap();
+        for (engine, precision) in
+            [(Choice::Native, Precision::F32), (Choice::Native, Precision::Int8), (Choice::Tract, Precision::F32)]
+        {
+            let options = engine::Options { engine, precision: Some(precision), ..Default::default() };
+            engine::open(&bundle, &options).unwrap_or_else(|why| panic!("{arch}: {why}"));
+        }
+    }
+}
