@@ -6,7 +6,7 @@
 
 use ndarray::{Array5, ArrayView5, Axis};
 
-use crate::model::manifest::{Colour, Input};
+use crate::model::manifest::Input;
 
 /// A ring of the last T planes. Allocates once, when it is made.
 #[derive(Debug, Clone)]
@@ -36,7 +36,9 @@ impl Window {
             held: 0,
             since: None,
             clip: Array5::zeros([1, shape[0], input.frames, shape[1], shape[2]]),
-            still: (input.colour == Colour::Motion)
+            still: input
+                .colour
+                .needs_previous()
                 .then(|| input.mean.iter().zip(&input.std).map(|(mean, std)| -mean / std).collect()),
         }
     }
@@ -125,7 +127,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::manifest::Resize;
+    use crate::model::manifest::{Colour, Resize};
 
     fn window(frames: usize) -> Window {
         window_of(frames, Colour::Rgb)

@@ -75,6 +75,8 @@ pub enum Colour {
     Gray,
     /// Difference of each of red, green, blue to the previous sampled frame: T planes need T + 1 frames.
     Motion,
+    /// How far each pixel moved since the previous sampled frame, to the right and down.
+    Flow,
 }
 
 impl Colour {
@@ -83,7 +85,13 @@ impl Colour {
         match self {
             Self::Rgb | Self::Motion => 3,
             Self::Gray => 1,
+            Self::Flow => 2,
         }
+    }
+
+    /// Whether a plane says what changed since the frame before: then T planes need T + 1 frames.
+    pub fn needs_previous(self) -> bool {
+        matches!(self, Self::Motion | Self::Flow)
     }
 }
 

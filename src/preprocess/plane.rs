@@ -1,5 +1,6 @@
 //! One picture to one plane `[C, H, W]`: cut, resize, difference, normalise.
 
+use super::Flow;
 use crate::frame::Frame;
 use crate::model::manifest::{Colour, Input, Resize};
 use crate::resize::Resizer;
@@ -9,7 +10,8 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// Resizing is bilinear with the kernel widened when shrinking (so it averages, it does not alias), on 8-bit RGB. A
 /// channel value v of 0 to 255 becomes `(v / 255 - mean) / std`; for [`Colour::Motion`] v is the difference to the
-/// previous sampled frame, -255 to 255.
+/// previous sampled frame, -255 to 255. For [`Colour::Flow`] v / 255 stands for the flow in pixels of the model's size, cut off
+/// at 20 and divided by that, as Carreira and Zisserman take it (Quo Vadis, Action Recognition?, 2017).
 pub struct Preprocessor {
     colour: Colour,
     resize: Resize,
@@ -23,6 +25,22 @@ pub struct Preprocessor {
     /// Of [`Resize::Pad`]: the part of `small` that the picture fills.
     fitted: Vec<u8>,
     previous: Option<Vec<u8>>,
+    /// Of [`Colour::Flow`].
+    flow: Option<Box<Pair>>,
+}
+
+/// Two gray pictures and what moves between them.
+struct Pair {
+    before: Vec<f32>,
+    now: Vec<f32>,
+    flow: Flow,
+}
+
+/// Pixels of flow that count as one.
+const MOST_FLOW: f32 = 20.0;
+
+fn luma(rgb: &[u8]) -> f32 {
+    0.299 * f32::from(rgb[0]) + 0.587 * f32::from(rgb[1]) + 0.114 * f32::from(rgb[2])
 }
 
 fn internal(what: impl std::fmt::Display) -> Error {
@@ -34,6 +52,8 @@ impl Preprocessor {
     pub fn new(input: &Input) -> Self {
         let affine = input.mean.iter().zip(&input.std).map(|(mean, std)| (1.0 / (255.0 * std), -mean / std)).collect();
         let (width, height) = (input.width as u32, input.height as u32);
+        let gray = || vec![0.0; input.width * input.height];
+        let pair = || Pair { before: gray(), now: gray(), flow: Flow::new(input.width, input.height) };
         Self {
             colour: input.colour,
             resize: input.resize,
@@ -44,6 +64,7 @@ impl Preprocessor {
             small: vec![0; width as usize * height as usize * 3],
             fitted: Vec::new(),
             previous: None,
+            flow: (input.colour == Colour::Flow).then(|| Box::new(pair())),
         }
     }
 
@@ -79,15 +100,26 @@ impl Preprocessor {
             Colour::Gray => {
                 let (scale, offset) = self.affine[0];
                 for (out, pixel) in plane.iter_mut().zip(now.chunks_exact(3)) {
-                    let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(f32::from);
-                    *out = (0.299 * r + 0.587 * g + 0.114 * b) * scale + offset;
+                    *out = luma(pixel) * scale + offset;
                 }
             }
-            Colour::Motion => {
+            Colour::Motion | Colour::Flow => {
                 let Some(previous) = &mut self.previous else {
                     self.previous = Some(now.clone());
                     return Ok(false);
                 };
+                if let Some(pair) = &mut self.flow {
+                    for (gray, picture) in [(&mut pair.before, &*previous), (&mut pair.now, now)] {
+                        gray.iter_mut().zip(picture.chunks_exact(3)).for_each(|(gray, pixel)| *gray = luma(pixel));
+                    }
+                    pair.flow.compute(&pair.before, &pair.now, plane);
+                    for (plane, &(scale, offset)) in plane.chunks_exact_mut(pixels).zip(&self.affine) {
+                        let part = |x: f32| x.clamp(-MOST_FLOW, MOST_FLOW) / MOST_FLOW;
+                        plane.iter_mut().for_each(|x| *x = part(*x) * 255.0 * scale + offset);
+                    }
+                    previous.copy_from_slice(now);
+                    return Ok(true);
+                }
                 for (c, (out, &(scale, offset))) in plane.chunks_exact_mut(pixels).zip(&self.affine).enumerate() {
                     for ((out, now), before) in out.iter_mut().zip(now.chunks_exact(3)).zip(previous.chunks_exact(3)) {
                         *out = f32::from(i16::from(now[c]) - i16::from(before[c])) * scale + offset;
@@ -206,6 +238,35 @@ mod tests {
         assert!(got.iter().all(|x| (x - 51.0 / 255.0 * 8.0).abs() < 1e-5));
         pre.reset();
         assert_eq!(plane(&mut pre, &solid(20, 20, [10; 3]))?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn flow_is_how_far_the_picture_moved() -> Result<()> {
+        let mut input = input(Colour::Flow, Resize::Stretch, (64, 64));
+        (input.mean, input.std) = (vec![0.0; 2], vec![0.5; 2]);
+        let mut pre = Preprocessor::new(&input);
+        let moved = |by: f32| {
+            let mut frame = Frame::new(64, 64);
+            for (n, pixel) in frame.data_mut().chunks_exact_mut(3).enumerate() {
+                let (x, y) = ((n % 64) as f32 - by, (n / 64) as f32);
+                pixel.fill((128.0 + 60.0 * (x / 4.0).sin() + 60.0 * (y / 5.0 + x / 17.0).cos()) as u8);
+            }
+            frame
+        };
+        assert_eq!(plane(&mut pre, &moved(0.0))?, None);
+        for (now, by) in [(2.0, 2.0), (1.0, -1.0)] {
+            let got = plane(&mut pre, &moved(now))?.unwrap_or_default();
+            let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
+            let (right, down) = got.split_at(64 * 64);
+            // Of 20 pixels, by a standard deviation of a half.
+            assert!(
+                (mean(right) - by / 20.0 / 0.5).abs() < 0.03 && mean(down).abs() < 0.03,
+                "{} {}",
+                mean(right),
+                mean(down)
+            );
+        }
         Ok(())
     }
 

@@ -342,6 +342,50 @@ class Recurrent(Keras):
         return x[:, -1]
 
 
+class Trailer(Keras):
+    """convlstm-trailer of Keras' own layers, channels first as its source has it where the norm goes over columns; the logits
+    are those of the last frame."""
+
+    def __init__(self, width, gates, columns):
+        super().__init__()
+        # Keras 2's hard sigmoid; Keras 3 has its own under that name.
+        self.gates = (lambda x: torch.clamp(0.2 * x + 0.5, 0, 1)) if gates == "hard" else "hard_sigmoid"
+        self.width, self.columns = width, columns
+
+    def lstm(self, name, x, filters):
+        ours = lambda kernel: from_conv(kernel)[:, :, None]
+        parts = [(".input.weight", ours), (".recurrent.weight", ours), (".input.bias", None)]
+        make = lambda: keras.layers.ConvLSTM2D(
+            filters, 3, padding="same", return_sequences=True, recurrent_activation=self.gates
+        )
+        return self.layer(name, make, x, parts)
+
+    def pool(self, x, side):
+        return keras.layers.MaxPooling3D((1, side, side))(x)
+
+    def dense(self, name, x, features, ours):
+        return self.layer(name, lambda: keras.layers.Dense(features), x, [(".weight", ours), (".bias", None)])
+
+    def forward(self, clips):
+        x = clips.permute(0, 2, 3, 4, 1)
+        suffixes = [(".weight", None), (".bias", None), (".running_mean", None), (".running_var", None)]
+        for name, filters, side in [("lstm1", self.width, 2), ("lstm2", -(-self.width // 2), 3)]:
+            x = self.lstm(name, x, filters)
+            norm = lambda: keras.layers.BatchNormalization(axis=3 if self.columns else -1)
+            x = self.pool(self.layer(f"{name}.norm", norm, x, suffixes), side)
+        logits = []
+        for category in range(1, CLASSES + 1):
+            name = f"category{category}"
+            y = self.pool(self.lstm(f"{name}.lstm", x, -(-self.width // 4)), 2)
+            # Flattened channels first.
+            n, t, h, w, c = y.shape
+            y = y.permute(0, 1, 4, 2, 3).reshape(n, t, -1)
+            y = self.dense(f"{name}.dense1", y, 512, lambda k: k.t().reshape(512, c, 1, h, w))
+            y = self.dense(f"{name}.dense2", y, 32, lambda k: k.t().reshape(32, 512, 1, 1, 1))
+            logits.append(self.dense(f"{name}.dense3", y, 1, lambda k: k.t()))
+        return torch.cat(logits, -1)[:, -1]
+
+
 def keras_step(arch, shape, net):
     """As `step`, for Keras' variables, which hold their values in another order of axes."""
     net.eval()
@@ -377,6 +421,10 @@ def main():
     fixtures.append(step("i3d-rgb(width=8)", (2, 3, 10, 224, 224), net, net.pairs))
     fixtures.append(keras_step("r2plus1d-tutorial(width=8)", (2, 3, 5, 32, 48), Tutorial(8)))
     fixtures.append(keras_step("convlstm-edge(width=4)", (2, 3, 6, 32, 40), Recurrent(4)))
+    for gates, columns in [("hard", False), ("hard3", True)]:
+        options = [f"gates={gates}"] * (gates != "hard") + ["norm=columns"] * columns
+        arch = f"convlstm-trailer({','.join(['width=4'] + options)})"
+        fixtures.append(keras_step(arch, (2, 3, 6, 24, 36), Trailer(4, gates, columns)))
     (folder / "layers.json").write_text(json.dumps(fixtures, indent=0) + "\n")
 
 

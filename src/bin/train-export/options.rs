@@ -32,9 +32,10 @@ pub struct ModelArgs {
     /// Frames a second: with 16 frames a clip of 8 lasts two seconds, which a gesture needs
     #[arg(long, default_value_t = 8.0)]
     pub frame_rate: f32,
-    /// What a frame shows: rgb, gray, or motion (differences of frames)
-    #[arg(long, default_value = "motion", value_parser = colour)]
-    pub colour: Colour,
+    /// What a frame shows: rgb, gray, motion (differences of frames) or flow (optical flow, TV-L1, which takes far longer than
+    /// most nets); else motion, flow for i3d-flow and rgb for i3d-rgb
+    #[arg(long, value_parser = colour)]
+    pub colour: Option<Colour>,
     /// How pictures are brought to size: crop, pad or stretch
     #[arg(long, default_value = "crop", value_parser = resize)]
     pub resize: Resize,
@@ -45,7 +46,8 @@ fn colour(text: &str) -> Result<Colour, String> {
         "rgb" => Ok(Colour::Rgb),
         "gray" => Ok(Colour::Gray),
         "motion" => Ok(Colour::Motion),
-        _ => Err("rgb, gray or motion wanted".into()),
+        "flow" => Ok(Colour::Flow),
+        _ => Err("rgb, gray, motion or flow wanted".into()),
     }
 }
 
@@ -76,17 +78,19 @@ impl ModelArgs {
     /// # Errors
     /// `Usage` when a number is out of range.
     pub fn input(&self) -> Result<Input> {
-        let (mean, std) = match self.colour {
+        let colour = self.colour.unwrap_or(self.arch.colour());
+        let (mean, std) = match colour {
             Colour::Rgb | Colour::Gray => (0.45, 0.225),
             Colour::Motion => (0.0, 0.25),
+            Colour::Flow => (0.0, 1.0),
         };
-        let channels = self.colour.channels();
+        let channels = colour.channels();
         let size = self.size.unwrap_or(self.arch.picture_size());
         let input = Input {
             frames: self.frames,
             height: size,
             width: size,
-            colour: self.colour,
+            colour,
             frame_rate: self.frame_rate,
             resize: self.resize,
             mean: vec![mean; channels],

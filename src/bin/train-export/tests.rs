@@ -31,7 +31,7 @@ fn train_export(line: &str) {
     run(Cli::try_parse_from(words).unwrap_or_else(|why| panic!("{why}")).command).expect(line);
 }
 
-/// Every architecture, as narrow as it goes, learns by heart two clips of each of five gestures; what is exported of it, in
+/// Every architecture (but i3d-flow, which is i3d-rgb with other pictures, and takes minutes to make them), as narrow as it goes, learns by heart two clips of each of five gestures; what is exported of it, in
 /// floats and in integers, gives the trainer's logits (opening a bundle verifies that; of such nets, which make much of
 /// little, tract's integers, which are rounded elsewhere, are not near enough).
 #[test]

@@ -1,13 +1,13 @@
-//! `i3d-rgb`: Inception-v1 with its kernels inflated over time, of "Quo Vadis, Action Recognition?" (Carreira and Zisserman,
+//! `i3d-rgb` and `i3d-flow`: Inception-v1 with its kernels inflated over time, of "Quo Vadis, Action Recognition?" (Carreira and Zisserman,
 //! 2017), as the authors published it: TensorFlow's SAME padding, which depends on the size and is larger at the end where it
 //! is odd; each convolution followed by batch norm and ReLU; mean over 2x7x7 and then over time. The authors average logits over
 //! time; the mean of what a dense layer sees is the same.
 
-use kinora::Result;
 use kinora::model::graph::{Conv, Graph, Op, Pool, PoolFunction, Value};
+use kinora::{Error, ErrorKind, Result};
 
-use super::Architecture;
 use super::builder::Builder;
+use super::{Architecture, Family};
 
 /// Channels of a block for a width of 64: of its 1x1x1 branch, of the two convolutions of its two 3x3x3 branches, and behind
 /// its pool.
@@ -27,6 +27,12 @@ const BLOCKS: [(&str, [usize; 6]); 9] = [
 const EPS: f32 = 1e-3;
 
 pub fn graph(options: &Architecture, input: [usize; 4], classes: usize) -> Result<Graph> {
+    let wanted = options.colour().channels();
+    if input[0] != wanted {
+        let colour = if options.family == Family::I3dFlow { "flow" } else { "rgb" };
+        let why = format_args!("{options}: {} channels given, it has {wanted}: choose --colour {colour}", input[0]);
+        return Err(Error::new(ErrorKind::Usage, why));
+    }
     let (builder, clip) = Builder::new(input, false);
     let mut net = Net { builder, width: options.width };
     let mut x = net.conv("1a", clip, 64, [7; 3], [2; 3])?;
@@ -98,7 +104,7 @@ impl Net {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::arch::tests::shape;
+    use crate::arch::tests::{shape, trained};
     use kinora::model::graph::Role;
 
     fn net(frames: usize, size: usize) -> Result<Graph> {
@@ -124,6 +130,16 @@ mod tests {
             assert_eq!(shape(&graph, name)[1..], wanted, "{name}");
         }
         assert_eq!(graph.output().shape, [1, 400]);
+    }
+
+    /// The streams differ in what they see only.
+    #[test]
+    fn flow_has_two_channels() {
+        let flow = |channels| "i3d-flow".parse::<Architecture>().unwrap().graph([channels, 9, 224, 224], 400);
+        let error = flow(3).unwrap_err().to_string();
+        assert!(error.contains("3 channels given, it has 2: choose --colour flow"), "{error}");
+        let (flow, rgb) = (flow(2).unwrap(), net(9, 224).unwrap());
+        assert_eq!(trained(&flow) + 343 * 64, trained(&rgb));
     }
 
     /// Sum over the blocks as the paper's figure 3 has them.

@@ -17,6 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use kinora::model::graph::Graph;
+use kinora::model::manifest::Colour;
 use kinora::{Error, ErrorKind, Result};
 
 pub use dot::dot;
@@ -39,6 +40,8 @@ pub enum Family {
     Resnet3d(Layers),
     /// `i3d-rgb`: the inflated Inception-v1 of Carreira and Zisserman, 2017.
     I3dRgb,
+    /// `i3d-flow`: the same on optical flow.
+    I3dFlow,
     /// `convlstm-edge`: a small recurrent net for boards.
     ConvLstmEdge,
     /// `convlstm-trailer`: a recurrent net that says of each frame which categories a film is of.
@@ -73,7 +76,7 @@ pub enum Layers {
 }
 
 impl Family {
-    const ALL: [Family; 14] = [
+    const ALL: [Family; 15] = [
         Self::R2plus1dEdge,
         Self::R2plus1dTutorial,
         Self::R2plus1d18,
@@ -85,6 +88,7 @@ impl Family {
         Self::Resnet3d(Layers::L101),
         Self::Resnet3d(Layers::L152),
         Self::I3dRgb,
+        Self::I3dFlow,
         Self::ConvLstmEdge,
         Self::ConvLstmTrailer,
         Self::LstmTrailer,
@@ -118,6 +122,7 @@ impl Family {
             Self::Resnet3d(Layers::L101) => "resnet3d-101",
             Self::Resnet3d(Layers::L152) => "resnet3d-152",
             Self::I3dRgb => "i3d-rgb",
+            Self::I3dFlow => "i3d-flow",
             Self::ConvLstmEdge => "convlstm-edge",
             Self::ConvLstmTrailer => "convlstm-trailer",
             Self::LstmTrailer => "lstm-trailer",
@@ -131,7 +136,7 @@ impl Family {
             Self::R2plus1d18 | Self::R2plus1d34 | Self::R3d18 => (&[], &["width", "causal", "temporal_stride"]),
             Self::Resnet3d(_) => (&[], &["width", "causal", "temporal_stride", "projection"]),
             Self::R2plus1dTutorial => (&[], &["width", "causal"]),
-            Self::I3dRgb => (&[], &["width"]),
+            Self::I3dRgb | Self::I3dFlow => (&[], &["width"]),
             Self::ConvLstmEdge => (&["width"], &[]),
             Self::ConvLstmTrailer | Self::LstmTrailer => (&[], &["width", "gates", "norm"]),
         }
@@ -281,11 +286,20 @@ impl Architecture {
         self.check().map(|()| self)
     }
 
+    /// What the frames show that it was made for; of the nets for boards what does best with few clips.
+    pub fn colour(&self) -> Colour {
+        match self.family {
+            Family::I3dFlow => Colour::Flow,
+            Family::I3dRgb => Colour::Rgb,
+            _ => Colour::Motion,
+        }
+    }
+
     /// Height and width of the pictures it was made for.
     pub fn picture_size(&self) -> usize {
         match self.family {
             Family::R2plus1dEdge | Family::ConvLstmEdge => 96,
-            Family::I3dRgb | Family::R2plus1dTutorial => 224,
+            Family::I3dRgb | Family::I3dFlow | Family::R2plus1dTutorial => 224,
             Family::ConvLstmTrailer | Family::LstmTrailer => 400,
             _ => 112,
         }
@@ -315,7 +329,7 @@ impl Architecture {
             Family::R2plus1d18 | Family::R2plus1d34 | Family::R3d18 => r2plus1d::graph(self, input, classes),
             Family::Resnet3d(_) => resnet3d::graph(self, input, classes),
             Family::R2plus1dTutorial => tutorial::graph(self, input, classes),
-            Family::I3dRgb => i3d::graph(self, input, classes),
+            Family::I3dRgb | Family::I3dFlow => i3d::graph(self, input, classes),
             Family::ConvLstmEdge => convlstm::edge(self, input, classes),
             Family::ConvLstmTrailer => convlstm::trailer(self, input, classes),
             Family::LstmTrailer => convlstm::flat(self, input, classes),
@@ -359,6 +373,7 @@ mod tests {
             "resnet3d-50(projection=false)",
             "resnet3d-18(width=16,projection=true)",
             "i3d-rgb",
+            "i3d-flow(width=8)",
             "r2plus1d-tutorial(causal=true)",
             "convlstm-edge(width=8)",
             "convlstm-trailer(gates=hard3,norm=columns)",

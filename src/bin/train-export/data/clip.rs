@@ -5,12 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::ensure;
 use kinora::frame::Frame;
-use kinora::model::manifest::{Colour, Input};
+use kinora::model::manifest::Input;
 use kinora::preprocess::Preprocessor;
 
-/// Pictures that a clip of `input` needs: differences need one more than there are planes.
+/// Pictures that a clip of `input` needs: what changed needs one more than there are planes.
 pub fn pictures(input: &Input) -> usize {
-    input.frames + usize::from(input.colour == Colour::Motion)
+    input.frames + usize::from(input.colour.needs_previous())
 }
 
 /// Makes clips, one at a time.
@@ -100,7 +100,7 @@ impl Makers {
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use kinora::model::manifest::Resize;
+    use kinora::model::manifest::{Colour, Resize};
 
     /// A small input for tests.
     pub(crate) fn input(colour: Colour) -> Input {

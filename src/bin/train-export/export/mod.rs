@@ -262,6 +262,7 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::checkpoint::{Checkpoint, LAST, tests::info};
+    use kinora::model::manifest::Colour;
     use std::collections::BTreeMap;
 
     fn run(labels: &[&str], dir: &Path) -> Weights {
@@ -410,13 +411,17 @@ pub(crate) mod tests {
     /// Branches, max pools and padding that differs between the ends of an axis, in floats and in integers on both engines.
     #[test]
     fn an_inception_net_runs_on_both_engines() {
-        let dir = tempfile::tempdir().unwrap();
-        let line = "--untrained 3 --arch i3d-rgb(width=2) --classes 3 --frames 9 --size 224 --colour rgb --int8";
-        let bundle = command(&parse(line, &dir.path().join("bundle")).unwrap()).unwrap();
-        for precision in [Precision::F32, Precision::Int8] {
-            for engine in [engine::Choice::Native, engine::Choice::Tract] {
-                let options = engine::Options { engine, precision: Some(precision), ..Default::default() };
-                engine::open(&bundle, &options).unwrap();
+        for stream in ["rgb", "flow"] {
+            let dir = tempfile::tempdir().unwrap();
+            let line = format!("--untrained 3 --arch i3d-{stream}(width=2) --classes 3 --frames 9 --int8");
+            let bundle = command(&parse(&line, &dir.path().join("bundle")).unwrap()).unwrap();
+            let Input { colour, height, width, .. } = bundle.manifest.input;
+            assert_eq!((colour, height, width), (if stream == "rgb" { Colour::Rgb } else { Colour::Flow }, 224, 224));
+            for precision in [Precision::F32, Precision::Int8] {
+                for engine in [engine::Choice::Native, engine::Choice::Tract] {
+                    let options = engine::Options { engine, precision: Some(precision), ..Default::default() };
+                    engine::open(&bundle, &options).unwrap();
+                }
             }
         }
     }
