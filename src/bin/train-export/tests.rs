@@ -71,7 +71,7 @@ fn every_architecture_learns_real_clips() {
         let path = |name: &str| dir.path().join(name).display().to_string();
         let [data, out, bundle] = ["data", "run", "bundle"].map(path);
         train_export(&format!(
-            "train --data {data} --validation-pattern validate --arch {arch} --frames {frames} --size {size} --out {out} \
+            "train --data {data} --validation-pattern validate --arch {arch} --colour motion --frames {frames} --size {size} --out {out} \
              --steps 24 --batch 10 --lr 1e-2 --label-smoothing 0 --average 0 --validate-every 6 --precision f32 --workers 1"
         ));
         let history = std::fs::read_to_string(dir.path().join("run/history.csv")).unwrap();
