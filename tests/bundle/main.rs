@@ -131,7 +131,7 @@ fn a_broken_manifest_is_refused_naming_the_field() {
         ("frames = 4\nheight = 9\nwidth = 11", "frames = 1024\nheight = 2048\nwidth = 2048", "too large"),
         ("frame_rate = 12.0", "frame_rate = 0.1", "'input.frame_rate'"),
         ("frame_rate = 12.0", "frame_rate = nan", "'input.frame_rate'"),
-        ("colour = \"rgb\"", "colour = \"flow\"", "unknown variant `flow`"),
+        ("colour = \"rgb\"", "colour = \"depth\"", "unknown variant `depth`"),
         ("colour = \"rgb\"", "colour = \"gray\"", "'input.mean': 3 values for 1 channels"),
         ("mean = [0.0, 0.0, 0.0]", "mean = [0.0]", "'input.mean': 1 values"),
         ("mean = [0.0, 0.0, 0.0]", "mean = [0.0, inf, 0.0]", "'input.mean'"),
