@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kinora::model::graph::{Graph, Weights};
-use kinora::model::manifest::{Input, Mode};
+use kinora::model::manifest::{Activation, Input, Mode};
 use kinora::{Error, ErrorKind};
 use ndarray::ArrayD;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -34,6 +34,9 @@ pub struct Info {
     /// How it is to run: what it was trained for.
     #[serde(default)]
     pub mode: Mode,
+    /// What its logits are made into: whether a clip shows one class or any number.
+    #[serde(default = "one_class")]
+    pub activation: Activation,
     /// The class names.
     pub labels: Vec<String>,
     /// What it was trained on.
@@ -50,6 +53,11 @@ pub struct Info {
     pub seconds: f64,
     /// Highest validation accuracy so far.
     pub best: Option<f64>,
+}
+
+/// What all models were trained for at first.
+fn one_class() -> Activation {
+    Activation::Softmax
 }
 
 impl Info {
@@ -209,6 +217,7 @@ pub(crate) mod tests {
             architecture: "r2plus1d-edge(width=2,depth=1)".into(),
             input,
             mode: Mode::Window,
+            activation: Activation::Softmax,
             labels: labels.iter().map(|&l| l.into()).collect(),
             data: "squares".into(),
             recipe: "train-export train".into(),

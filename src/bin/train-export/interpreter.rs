@@ -48,6 +48,10 @@ pub enum Pass {
     Evaluate,
 }
 
+/// What a recurrent net remembers from one frame to the next: of each state, by its node, `[N, C, 1, H * W]`. Nothing before
+/// the first frame, where all of it is zero.
+type States = BTreeMap<usize, Tensor>;
+
 /// Is shown the values of a pass.
 pub type Look<'a> = dyn FnMut(&Node, &Tensor) -> Result<()> + 'a;
 
@@ -177,6 +181,32 @@ impl Net {
         self.forward_with(clips, pass, &mut |_, _| Ok(()))
     }
 
+    /// As [`Net::forward`], but a recurrent net is shown at most `most` frames at a time: it takes no more memory than they do,
+    /// however long the clips are. `each` is given the logits of a part and the clips' frame that they begin with. What the net
+    /// remembers goes on from part to part, gradients do not (truncated back-propagation through time: Williams and Peng, An
+    /// Efficient Gradient-Based Algorithm for On-Line Training of Recurrent Network Trajectories, 1990), and normalisations
+    /// that train take each part's statistics.
+    ///
+    /// # Errors
+    /// As [`Net::forward`]; those of `each`.
+    pub fn in_parts(
+        &self,
+        clips: &Tensor,
+        most: usize,
+        pass: Pass,
+        each: &mut dyn FnMut(i64, Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let frames = clips.size().get(2).map_or(0, |n| *n as usize);
+        let most = if self.recurrent() { most } else { frames };
+        let mut states = States::new();
+        for first in (0..frames).step_by(most.max(1)) {
+            let (part, first) = (clips.f_narrow(2, first as i64, most.min(frames - first) as i64)?, first as i64);
+            each(first, self.go_on(&part, &mut states, pass, &mut |_, _| Ok(()))?)?;
+            states.values_mut().try_for_each(|state| state.f_detach().map(|alone| *state = alone))?;
+        }
+        Ok(())
+    }
+
     /// The logits `[N, K]` that answer `clips`: of a recurrent net those of the last frame.
     ///
     /// # Errors
@@ -193,6 +223,11 @@ impl Net {
     /// # Errors
     /// As [`Net::forward`]; those of `look`.
     pub fn forward_with(&self, clips: &Tensor, pass: Pass, look: &mut Look<'_>) -> Result<Tensor> {
+        self.go_on(clips, &mut States::new(), pass, look)
+    }
+
+    /// As [`Net::forward_with`], for clips before which the net had come to `states`; those that it comes to take their place.
+    fn go_on(&self, clips: &Tensor, states: &mut States, pass: Pass, look: &mut Look<'_>) -> Result<Tensor> {
         let (size, wanted) = (clips.size(), self.graph.input_shape());
         let fits = matches!((&size[..], wanted), ([_, c, t, h, w], [_, channels, frames, height, width])
             if [*c, *h, *w] == [channels, height, width].map(|n| *n as i64) && *t >= *frames as i64);
@@ -211,7 +246,7 @@ impl Net {
         for (index, node) in self.graph.nodes().iter().enumerate().skip(1) {
             if let Some(repeated) = self.loops.iter().find(|repeated| repeated.nodes.contains(&index)) {
                 if repeated.last() == Some(index) {
-                    self.repeat(repeated, &mut values, pass, look)?;
+                    self.repeat(repeated, &mut values, states, pass, look)?;
                 }
                 continue;
             }
@@ -236,8 +271,15 @@ impl Net {
         Ok(logits.f_to_kind(Kind::Float)?)
     }
 
-    /// Runs a loop over all frames of the values that it reads, and puts those that others read into `values`.
-    fn repeat(&self, repeated: &Loop, values: &mut [Option<Tensor>], pass: Pass, look: &mut Look<'_>) -> Result<()> {
+    /// Runs a loop over all frames of the values that it reads, on from `before`, and puts those that others read into `values`.
+    fn repeat(
+        &self,
+        repeated: &Loop,
+        values: &mut [Option<Tensor>],
+        before: &mut States,
+        pass: Pass,
+        look: &mut Look<'_>,
+    ) -> Result<()> {
         let Loop { nodes, states, shown, .. } = repeated;
         // Split once: the gradient of a split is one joined tensor, that of a frame taken by itself one of all frames, zero but
         // for that frame.
@@ -250,8 +292,7 @@ impl Net {
         let first = given.values().find_map(|frames| frames.first()).context("a recurrence that reads nothing")?;
         let (clips, kind) = (first.size()[0], first.kind());
         let frames = given.values().map(Vec::len).min().unwrap_or(0);
-        let mut before: BTreeMap<usize, Tensor> = BTreeMap::new();
-        for (state, _) in states {
+        for (state, _) in states.iter().filter(|(state, _)| !before.contains_key(state)).collect::<Vec<_>>() {
             let [_, channels, _, height, width] = self.graph.nodes()[*state].shape[..] else {
                 anyhow::bail!("node '{}': a state [1, C, 1, H, W] wanted", self.graph.nodes()[*state].name)
             };

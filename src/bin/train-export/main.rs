@@ -9,6 +9,7 @@ mod export;
 mod imitation;
 mod init;
 mod interpreter;
+mod loss;
 mod optimizer;
 mod options;
 mod plots;

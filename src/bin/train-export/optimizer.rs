@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::interpreter::Net;
 
@@ -122,38 +122,12 @@ pub fn average(average: &mut Net, net: &Net, decay: f64, step: u64) -> Result<()
     })
 }
 
-/// Loss and number of right answers of `logits` `[N, K]` for `labels` `[N]`. Of logits for every frame, `[N, T, K]`, the last
-/// `window` count: the loss rises evenly from its first frame, which can hardly know, to its last (Ng et al., Beyond Short
-/// Snippets, 2015), whose answer is the clip's.
-///
-/// # Errors
-/// When the device fails.
-pub fn score(logits: &Tensor, labels: &Tensor, window: usize, smoothing: f64) -> Result<(Tensor, i64)> {
-    let entropy = |logits: &Tensor, labels: &Tensor, reduction: tch::Reduction| {
-        logits.f_cross_entropy_loss::<Tensor>(labels, None, reduction, -100, smoothing)
-    };
-    let right = |answer: &Tensor| -> Result<i64> {
-        Ok(i64::try_from(answer.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?)?)
-    };
-    if logits.dim() == 2 {
-        return Ok((entropy(logits, labels, tch::Reduction::Mean)?, right(logits)?));
-    }
-    let (clips, frames, classes) = logits.size3()?;
-    let window = (window as i64).min(frames);
-    let counted = logits.f_narrow(1, frames - window, window)?.f_reshape([-1, classes])?;
-    let repeated = labels.f_unsqueeze(1)?.f_expand([clips, window], false)?.f_reshape([-1])?;
-    let each = entropy(&counted, &repeated, tch::Reduction::None)?.f_reshape([clips, window])?;
-    let rising = Tensor::f_arange_start(1, window + 1, (Kind::Float, logits.device()))?;
-    let loss = each.f_mul(&rising.f_div(&rising.f_sum(Kind::Float)?)?)?.f_sum(Kind::Float)?.f_div_scalar(clips)?;
-    Ok((loss, right(&logits.f_select(1, -1)?)?))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use kinora::model::graph::{Graph, Op};
-    use tch::Device;
+    use tch::{Device, Kind};
 
     fn line() -> Net {
         let (mut graph, clip) = Graph::new([2, 1, 1, 1]);
@@ -188,22 +162,6 @@ mod tests {
             assert!((w1 - (w0 * (1.0 - 0.005) - sign * 0.01)).abs() < 1e-6, "{w0} {w1}");
             let b1 = after["head.bias"][[row]];
             assert!((b1 + sign * 0.01).abs() < 1e-6, "biases do not decay: {b1}");
-        }
-    }
-
-    /// Of logits for every frame those of the window count, rising evenly, and the last one's answer.
-    #[test]
-    fn later_frames_count_more() {
-        let right = [4.0f32, 0.0];
-        let frames = [[0.0, 9.0], [0.0, 9.0], right, right];
-        let logits = Tensor::from_slice(&frames.concat()).reshape([1, 4, 2]);
-        let labels = Tensor::from_slice(&[0i64]);
-        let entropy = |frame: [f32; 2]| f64::from((1.0 + (frame[1] - frame[0]).exp()).ln());
-        for (window, weights) in [(2, vec![0.0, 0.0, 1.0 / 3.0, 2.0 / 3.0]), (9, vec![0.1, 0.2, 0.3, 0.4])] {
-            let (loss, hits) = score(&logits, &labels, window, 0.0).unwrap();
-            let wanted: f64 = frames.iter().zip(weights).map(|(frame, weight)| weight * entropy(*frame)).sum();
-            assert!((f64::try_from(loss).unwrap() - wanted).abs() < 1e-5, "a window of {window}");
-            assert_eq!(hits, 1);
         }
     }
 

@@ -18,14 +18,14 @@ const STEPS: u64 = 50;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tally {
     loss: f64,
-    right: i64,
+    right: f64,
     clips: i64,
     steps: u64,
 }
 
 impl Tally {
     /// Counts a step.
-    pub fn add(&mut self, loss: f64, right: i64, clips: i64) {
+    pub fn add(&mut self, loss: f64, right: f64, clips: i64) {
         self.loss += loss * clips as f64;
         self.right += right;
         self.clips += clips;
@@ -39,7 +39,7 @@ impl Tally {
 
     /// Share of right answers.
     pub fn accuracy(&self) -> f64 {
-        self.right as f64 / self.clips.max(1) as f64
+        self.right / self.clips.max(1) as f64
     }
 
     /// Clips counted.
@@ -78,7 +78,7 @@ impl Progress {
     }
 
     /// `step` steps are done; the last had this loss and so many right answers among `clips`.
-    pub fn step(&mut self, step: u64, loss: f64, right: i64, clips: i64, rate: f64) {
+    pub fn step(&mut self, step: u64, loss: f64, right: f64, clips: i64, rate: f64) {
         self.tally.add(loss, right, clips);
         let elapsed = self.since.elapsed();
         let due = self.tally.steps >= STEPS || elapsed >= SILENCE || step == self.first + 1;
@@ -235,8 +235,8 @@ mod tests {
     #[test]
     fn tally_weighs_by_clips() {
         let mut tally = Tally::default();
-        tally.add(1.0, 3, 3);
-        tally.add(3.0, 0, 1);
+        tally.add(1.0, 3.0, 3);
+        tally.add(3.0, 0.0, 1);
         assert_eq!((tally.loss(), tally.accuracy(), tally.clips()), (1.5, 0.75, 4));
     }
 }

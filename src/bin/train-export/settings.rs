@@ -34,6 +34,10 @@ pub struct Settings {
     /// What activations are rounded to in training; f32 unless the processor or the device computes in bf16
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
+    /// Frames that gradients of a recurrent net reach back at most, and that memory is taken for at a time, for clips that
+    /// are too long for all of them; what the net remembers goes on (truncated back-propagation through time)
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u16).range(1..))]
+    pub tbptt: Option<u16>,
     /// Steps between two validations and checkpoints
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     pub validate_every: u64,

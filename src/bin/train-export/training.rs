@@ -14,6 +14,7 @@ use tch::{Device, Tensor};
 use crate::checkpoint::{BEST, Checkpoint, Info, LAST};
 use crate::data::{Batch, Batches, Dataset, Loader, Part};
 use crate::interpreter::{Net, Pass, Precision};
+use crate::loss::{Frames, Truth, score};
 use crate::optimizer::{self, AdamW};
 use crate::progress::{History, Progress, Row, Tally};
 use crate::settings::Settings;
@@ -78,6 +79,7 @@ impl Run {
             architecture: plan.architecture.clone(),
             input: plan.input.clone(),
             mode: plan.mode,
+            activation: dataset.activation(),
             labels: dataset.labels().to_vec(),
             data: dataset.describe(),
             recipe: plan.recipe.clone(),
@@ -91,6 +93,10 @@ impl Run {
         let seed = settings.seed;
         let mut net = Net::new(info.graph()?, plan.device, seed)?;
         let mut average = Net::new(info.graph()?, plan.device, seed)?;
+        if let (Some(frames), false) = (settings.tbptt, net.recurrent()) {
+            let message = format!("--tbptt {frames}: {} is not recurrent: leave it out", plan.architecture);
+            return Err(Error::new(ErrorKind::Usage, message).into());
+        }
         let past = crate::stream::past(net.graph(), &net.weights()?, plan.mode, plan.input.frames)?;
         let mut optimizer = AdamW::new(&net, settings.weight_decay, settings.max_norm);
         if plan.resume {
@@ -204,20 +210,17 @@ impl Run {
     }
 
     /// One step: the loss and the number of right answers.
-    fn step(&mut self, batch: &Batch, rate: f64) -> Result<(f64, i64)> {
-        let (clips, labels) = tensors(batch, &self.net)?;
-        let logits = self.net.forward(&clips, Pass::Train(self.precision))?;
-        let (loss, right) =
-            optimizer::score(&logits, &labels, self.plan.input.frames, self.plan.settings.label_smoothing)?;
-        let value = f64::try_from(&loss)?;
+    fn step(&mut self, batch: &Batch, rate: f64) -> Result<(f64, f64)> {
+        let settings = &self.plan.settings;
+        let pass = Pass::Train(self.precision);
+        let (value, right) = scored(&self.net, &self.info, settings, batch, pass, &|loss| Ok(loss.f_backward()?))?;
         if !value.is_finite() {
             bail!(
                 "the loss of step {} is {value}: use a lower --lr than {} or --precision f32",
                 self.info.step + 1,
-                self.plan.settings.lr
+                settings.lr
             );
         }
-        loss.f_backward()?;
         let norm = self.optimizer.step(&self.net, rate)?;
         ensure!(norm.is_finite(), "the gradient of step {} is {norm}: use a lower --lr", self.info.step + 1);
         self.info.step += 1;
@@ -238,7 +241,7 @@ impl Run {
         let batches = Batches { size, past: self.past..=self.past, workers: self.workers, seed: 0 };
         let loader = Loader::new(self.dataset.clone(), Part::Validation, batches);
         let batches = loader.take(wanted.div_ceil(size));
-        let tally = evaluate(&self.average, self.plan.input.frames, batches, stop)?;
+        let tally = evaluate(&self.average, &self.info, &self.plan.settings, batches, stop)?;
         Ok((tally.clips() > 0 && !stop.requested()).then(|| (tally.loss(), tally.accuracy())))
     }
 
@@ -300,6 +303,7 @@ fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
         ("architecture", before.architecture == info.architecture),
         ("input", before.input == info.input),
         ("mode", before.mode == info.mode),
+        ("activation", before.activation == info.activation),
         ("labels", before.labels == info.labels),
     ];
     if let Some((what, _)) = same.into_iter().find(|(_, same)| !same) {
@@ -313,27 +317,48 @@ fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// Clips and labels of a batch on the device of `net`.
-fn tensors(batch: &Batch, net: &Net) -> Result<(Tensor, Tensor)> {
+/// Loss and number of right answers of `net` for a batch. Each part's loss is given to `learn` before the next is computed.
+fn scored(
+    net: &Net,
+    info: &Info,
+    settings: &Settings,
+    batch: &Batch,
+    pass: Pass,
+    learn: &dyn Fn(&Tensor) -> Result<()>,
+) -> Result<(f64, f64)> {
     let clips = batch.tensor(net.graph())?;
-    Ok((clips, Tensor::f_from_slice(&batch.labels)?.f_to_device(net.device())?))
+    let truth = Truth::new(&batch.labels, info.labels.len(), info.activation, net.device())?;
+    let (all, window) = (clips.size()[2], info.input.frames as i64);
+    let smoothing = if pass == Pass::Evaluate { 0.0 } else { settings.label_smoothing };
+    let (mut loss, mut right) = (0.0, 0.0);
+    net.in_parts(&clips, settings.tbptt.map_or(usize::MAX, usize::from), pass, &mut |first, logits| {
+        let (part, hits) = score(&logits, &truth, Frames { first, all, window }, smoothing)?;
+        learn(&part)?;
+        (loss, right) = (loss + f64::try_from(&part)?, right + hits);
+        Ok(())
+    })?;
+    Ok((loss, right))
 }
 
-/// Loss and accuracy of `net` over `batches` of clips with windows of so many frames, in f32; ends early when `stop` goes up.
+/// Loss and accuracy of `net` over `batches`, in f32; ends early when `stop` goes up.
 ///
 /// # Errors
 /// When a batch cannot be loaded or the device fails.
-pub fn evaluate(net: &Net, window: usize, batches: impl Iterator<Item = Result<Batch>>, stop: &Stop) -> Result<Tally> {
+pub fn evaluate(
+    net: &Net,
+    info: &Info,
+    settings: &Settings,
+    batches: impl Iterator<Item = Result<Batch>>,
+    stop: &Stop,
+) -> Result<Tally> {
     let mut tally = Tally::default();
     for batch in batches {
         if stop.requested() {
             break;
         }
         let batch = batch?;
-        let (clips, labels) = tensors(&batch, net)?;
-        let (loss, right) =
-            tch::no_grad(|| optimizer::score(&net.forward(&clips, Pass::Evaluate)?, &labels, window, 0.0))?;
-        tally.add(f64::try_from(loss)?, right, batch.labels.len() as i64);
+        let (loss, right) = tch::no_grad(|| scored(net, info, settings, &batch, Pass::Evaluate, &|_| Ok(())))?;
+        tally.add(loss, right, batch.labels.len() as i64);
     }
     Ok(tally)
 }
@@ -352,6 +377,8 @@ mod tests {
         broken_from: u64,
         /// From this clip on there are none.
         missing_from: u64,
+        /// Pixels of a side.
+        size: usize,
     }
 
     impl Squares {
@@ -361,7 +388,12 @@ mod tests {
 
         fn ending(broken_from: u64, missing_from: u64) -> Arc<dyn Dataset> {
             let labels = ["up", "down", "left", "right"].map(String::from).to_vec();
-            Arc::new(Self { labels, broken_from, missing_from })
+            Arc::new(Self { labels, broken_from, missing_from, size: 16 })
+        }
+
+        fn sized(size: usize) -> Arc<dyn Dataset> {
+            let labels = ["up", "down", "left", "right"].map(String::from).to_vec();
+            Arc::new(Self { labels, broken_from: u64::MAX, missing_from: u64::MAX, size })
         }
     }
 
@@ -379,10 +411,11 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(if part == Part::Train { seed } else { 1_000_000 + index });
             let label = random.usize(..4);
             let (mut y, mut x) = (random.usize(5..8), random.usize(5..8));
-            let mut planes = vec![0.0; (past + 4) * 16 * 16];
+            let size = self.size;
+            let mut planes = vec![0.0; (past + 4) * size * size];
             // Before the window there is nothing.
-            for plane in planes.chunks_mut(16 * 16).skip(past) {
-                for at in (0..9).map(|i| (y + i / 3) * 16 + x + i % 3) {
+            for plane in planes.chunks_mut(size * size).skip(past) {
+                for at in (0..9).map(|i| (y + i / 3) * size + x + i % 3) {
                     plane[at] = if index >= self.broken_from { f32::NAN } else { 2.0 };
                 }
                 match label {
@@ -392,11 +425,11 @@ mod tests {
                     _ => x += 1,
                 }
             }
-            Ok(Sample { planes, label })
+            Ok(Sample { planes, labels: vec![label] })
         }
 
-        fn label(&self, part: Part, index: u64) -> Option<usize> {
-            self.sample(part, index, 0, 0).ok().map(|sample| sample.label)
+        fn shown(&self, part: Part, index: u64) -> Option<Vec<usize>> {
+            self.sample(part, index, 0, 0).ok().map(|sample| sample.labels)
         }
 
         fn describe(&self) -> String {
@@ -419,6 +452,7 @@ mod tests {
             validation_clips: 24,
             workers: 1,
             seed: 1,
+            tbptt: None,
         }
     }
 
@@ -463,7 +497,7 @@ mod tests {
         let mut net = Net::new(info.graph().unwrap(), Device::Cpu, 9).unwrap();
         net.set(&checkpoint.average()).unwrap();
         let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, validation(0));
-        let tally = evaluate(&net, 4, loader, &Stop::default()).unwrap();
+        let tally = evaluate(&net, &checkpoint.info, &settings(1), loader, &Stop::default()).unwrap();
         assert!((tally.accuracy() - rows[7][6]).abs() < 1e-9);
     }
 
@@ -483,7 +517,7 @@ mod tests {
         let mut net = Net::new(checkpoint.info.graph().unwrap(), Device::Cpu, 9).unwrap();
         net.set(&Checkpoint::load(&dir.path().join(LAST)).unwrap().average()).unwrap();
         let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, validation(18));
-        let tally = evaluate(&net, 4, loader, &Stop::default()).unwrap();
+        let tally = evaluate(&net, &checkpoint.info, &settings(1), loader, &Stop::default()).unwrap();
         assert!((tally.accuracy() - rows[5][6]).abs() < 1e-9);
         let centred = plan("r2plus1d-edge(width=4,depth=1,causal=false)");
         let error = run(centred, Squares::shared(u64::MAX), &Stop::default()).unwrap_err().to_string();
@@ -510,6 +544,44 @@ mod tests {
         }
     }
 
+    /// In parts as long as the clips the loss and its gradients are those of the whole; in shorter ones the loss is, and what a
+    /// part learns is of its own frames alone.
+    #[test]
+    fn a_recurrent_net_learns_in_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let parts = |frames: Option<u16>| Plan {
+            architecture: "convlstm-trailer(width=4)".into(),
+            input: Input { height: 24, width: 24, ..info(&[]).input },
+            settings: Settings { tbptt: frames, ..settings(60) },
+            ..plan(dir.path(), settings(60))
+        };
+        let gradients = |frames: Option<u16>| {
+            let run = Run::new(parts(frames), Squares::sized(24)).unwrap();
+            let batch = Loader::new(Squares::sized(24), Part::Train, validation(0)).next().unwrap().unwrap();
+            let learn = |loss: &Tensor| Ok(loss.f_backward()?);
+            // With its own statistics, which are those of all frames.
+            let (loss, _) = scored(&run.net, &run.info, &run.plan.settings, &batch, Pass::Evaluate, &learn).unwrap();
+            let of = |name: &str| {
+                let gradient = run.net.tensors()[name].grad();
+                Vec::<f32>::try_from(gradient.reshape([-1])).unwrap()
+            };
+            (loss, of("lstm1.recurrent.weight"), of("lstm1.input.bias"))
+        };
+        let (whole, all, part) = (gradients(None), gradients(Some(4)), gradients(Some(3)));
+        assert!(whole == all && (whole.0 - part.0).abs() < 1e-6 && whole.1 != part.1 && whole.2 != part.2);
+        let none = gradients(Some(1)).1;
+        assert!(
+            none.iter().any(|x| *x != 0.0),
+            "what is remembered is there, though nothing is learned of how it came"
+        );
+        run(parts(Some(2)), Squares::sized(24), &Stop::default()).unwrap();
+        let rows = history(dir.path());
+        assert!(rows[5][3] < 0.8 * rows[0][3], "training loss {} to {}", rows[0][3], rows[5][3]);
+        let other = Plan { architecture: "r2plus1d-edge(width=4,depth=1)".into(), ..parts(Some(2)) };
+        let error = run(other, Squares::sized(24), &Stop::default()).unwrap_err().to_string();
+        assert!(error.contains("--tbptt 2") && error.contains("not recurrent"), "{error}");
+    }
+
     /// Of a bundle whose quantised form lost what it knew, because the steps are coarse, training in integers brings it back.
     #[test]
     fn training_as_if_in_integers_makes_up_for_the_rounding() {
@@ -522,7 +594,7 @@ mod tests {
         net.set(&checkpoint.average()).unwrap();
         let accuracy = |net: &Net| {
             let loader = Loader::new(Squares::shared(u64::MAX), Part::Validation, validation(0));
-            evaluate(net, 4, loader, &Stop::default()).unwrap()
+            evaluate(net, &checkpoint.info, &settings(1), loader, &Stop::default()).unwrap()
         };
         let bundle = crate::quantize::tests::coarse_bundle(&place("bundle"), &checkpoint, 10.0);
         let ranges = crate::quantize::ranges_of(&bundle).unwrap();
@@ -572,7 +644,7 @@ mod tests {
         let batch = |seed: i64| {
             tch::manual_seed(seed);
             let clips = Vec::<f32>::try_from(Tensor::randn([4 * 4 * 256], (tch::Kind::Float, Device::Cpu))).unwrap();
-            Batch { clips, labels: vec![0, 1, 2, 3] }
+            Batch { clips, labels: (0..4).map(|label| vec![label]).collect() }
         };
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut straight = Run::new(plan(a.path(), settings(4)), Squares::shared(u64::MAX)).unwrap();

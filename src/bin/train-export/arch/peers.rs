@@ -11,7 +11,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::Architecture;
 use crate::interpreter::{Net, Pass, Precision};
-use crate::optimizer::score;
+use kinora::model::manifest::Activation;
+
+use crate::loss::{Frames, Truth, score};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -68,14 +70,16 @@ fn they_compute_what_the_published_layers_do() {
         net.set(&weights).unwrap();
         let values: Vec<f32> = uniform("clip", shape.iter().product()).map(|u| u as f32).collect();
         let input = Tensor::from_slice(&values).reshape(shape.map(|n| n as i64));
-        let labels = Tensor::arange(clips as i64, (Kind::Int64, Device::Cpu));
+        let labels: Vec<Vec<usize>> = (0..clips).map(|class| vec![class]).collect();
+        let truth = Truth::new(&labels, classes, Activation::Softmax, Device::Cpu).unwrap();
+        let frames = Frames { first: 0, all: 1, window: 1 };
         let answer = net.answer(&input, Pass::Evaluate).unwrap();
         let wanted: Vec<f64> = logits.iter().map(|x| f64::from(*x)).collect();
         let off = apart(&Vec::<f64>::try_from(&answer.reshape([-1]).to_kind(Kind::Double)).unwrap(), &wanted);
         assert!(off < 1e-4, "{arch}: logits {off:.1e} of the largest apart");
-        score(&answer, &labels, frames, 0.0).unwrap().0.backward();
+        score(&answer, &truth, frames, 0.0).unwrap().0.backward();
         let answer = tch::no_grad(|| net.answer(&input, Pass::Train(Precision::F32))).unwrap();
-        let (got, _) = score(&answer, &labels, frames, 0.0).unwrap();
+        let (got, _) = score(&answer, &truth, frames, 0.0).unwrap();
         let off = (f64::try_from(&got).unwrap() / loss - 1.0).abs();
         assert!(off < 1e-4, "{arch}: loss {off:.1e} apart");
         let trained: BTreeMap<&String, &Tensor> = net.trained().collect();

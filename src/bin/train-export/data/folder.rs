@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, bail, ensure};
 use fastrand::Rng;
 use kinora::capture::Source;
-use kinora::model::manifest::Input;
+use kinora::model::manifest::{Activation, Input};
 
 use super::augment::{Look, Strength};
 use super::clip::{Maker, Makers, pictures};
@@ -38,6 +38,7 @@ pub enum Sampling {
 pub struct Folder {
     name: String,
     labels: Vec<String>,
+    activation: Activation,
     mirrored: Vec<Option<usize>>,
     parts: [Vec<Clip>; 3],
     makers: Makers,
@@ -50,7 +51,7 @@ pub struct Folder {
 
 struct Clip {
     path: PathBuf,
-    label: usize,
+    labels: Vec<usize>,
     video: Mutex<Option<Arc<Video>>>,
     broken: AtomicBool,
 }
@@ -70,7 +71,7 @@ impl Folder {
         }
         let clip = |file: String| Clip {
             path: folder.join(&file),
-            label: listing.files.get(&file).copied().unwrap_or_default(),
+            labels: listing.files.get(&file).cloned().unwrap_or_default(),
             video: Mutex::default(),
             broken: AtomicBool::new(false),
         };
@@ -79,6 +80,7 @@ impl Folder {
             parts: files.map(|files| files.into_iter().map(clip).collect()),
             mirrored: mirrored(&listing.labels),
             labels: listing.labels,
+            activation: if listing.several { Activation::Sigmoid } else { Activation::Softmax },
             makers: Makers::new(input),
             sampling: args.sample,
             short_side: args.short_side,
@@ -145,10 +147,17 @@ impl Folder {
                 spread_times(&video, pictures(input), (first, last))
             }
         };
-        let other = self.mirrored[clip.label].filter(|_| rng.bool());
+        let other = self.other_side(clip).filter(|_| rng.bool());
         let look = Look::random(&mut rng, video.size, input, Strength::VIDEO, other.is_some());
         let planes = self.makers.with(|maker| fill(maker, &video, (&times, past), &look, &mut rng))?;
-        Ok(Sample { planes, label: other.unwrap_or(clip.label) })
+        Ok(Sample { planes, labels: other.unwrap_or_else(|| clip.labels.clone()) })
+    }
+
+    /// What the clip shows in a mirror; none if one of those is no label.
+    fn other_side(&self, clip: &Clip) -> Option<Vec<usize>> {
+        let mut labels: Vec<usize> = clip.labels.iter().map(|label| self.mirrored[*label]).collect::<Option<_>>()?;
+        labels.sort_unstable();
+        Some(labels)
     }
 
     /// The window in the middle of the video, from memory: fast enough to validate often.
@@ -159,7 +168,7 @@ impl Folder {
         let times = window(start, past, input, input.frame_rate);
         let look = Look::plain(video.size.0, video.size.1);
         let planes = self.makers.with(|maker| fill(maker, &video, (&times, past), &look, &mut Rng::with_seed(0)))?;
-        Ok(Sample { planes, label: clip.label })
+        Ok(Sample { planes, labels: clip.labels.clone() })
     }
 
     /// The video as one clip, spread over all of it.
@@ -168,13 +177,17 @@ impl Folder {
         let times = spread_times(&video, pictures(self.makers.input()), (0.0, 1.0));
         let look = Look::plain(video.size.0, video.size.1);
         let planes = self.makers.with(|maker| fill(maker, &video, (&times, 0), &look, &mut Rng::with_seed(0)))?;
-        Ok(Sample { planes, label: clip.label })
+        Ok(Sample { planes, labels: clip.labels.clone() })
     }
 }
 
 impl Dataset for Folder {
     fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    fn activation(&self) -> Activation {
+        self.activation
     }
 
     fn len(&self, part: Part) -> Option<usize> {
@@ -197,14 +210,18 @@ impl Dataset for Folder {
         (self.sampling == Sampling::Window).then(|| decode::open(&clip.path)).transpose()
     }
 
-    fn label(&self, part: Part, index: u64) -> Option<usize> {
-        self.clip(part, index).ok().map(|clip| clip.label)
+    fn shown(&self, part: Part, index: u64) -> Option<Vec<usize>> {
+        self.clip(part, index).ok().map(|clip| clip.labels.clone())
     }
 
     fn describe(&self) -> String {
         let [train, validation, test] = self.parts.each_ref().map(Vec::len);
         let classes = self.labels.len();
-        format!("`{}`, {classes} classes, videos: {train} train, {validation} validation, {test} test", self.name)
+        let classes = match self.activation {
+            Activation::Softmax => format!("{classes} classes"),
+            Activation::Sigmoid => format!("any of {classes} classes"),
+        };
+        format!("`{}`, {classes}, videos: {train} train, {validation} validation, {test} test", self.name)
     }
 }
 
@@ -313,7 +330,7 @@ mod tests {
         assert!(one == data.sample(Part::Validation, 1, 2, 0).unwrap());
         // From 0.53 to 0.93 s; at 0.8 s the gray gives way to what moves.
         let moved = |t: usize| one.planes[t * 576..(t + 1) * 576].iter().map(|v| v.abs()).sum::<f32>() / 576.0;
-        assert_eq!(one.label, 1);
+        assert_eq!(one.labels, [1]);
         assert!(moved(0) < 0.002 && moved(2) > 0.05 && moved(3) > 0.002, "{:?}", [0, 1, 2, 3].map(moved));
     }
 
@@ -321,7 +338,7 @@ mod tests {
     fn mirrored_clips_have_the_other_sides_label() {
         let (_dir, args) = folder(&[]);
         let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
-        let labels: Vec<usize> = (0..30).map(|seed| data.sample(Part::Train, 0, seed, 0).unwrap().label).collect();
+        let labels = (0..30).flat_map(|seed| data.sample(Part::Train, 0, seed, 0).unwrap().labels).collect::<Vec<_>>();
         assert!(labels.contains(&0) && labels.contains(&1));
     }
 

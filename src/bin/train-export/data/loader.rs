@@ -31,8 +31,8 @@ pub struct Batches {
 pub struct Batch {
     /// The clips, `[N, C, past + T, H, W]`.
     pub clips: Vec<f32>,
-    /// Their labels, `[N]`.
-    pub labels: Vec<i64>,
+    /// What each of them shows: indices of classes.
+    pub labels: Vec<Vec<usize>>,
 }
 
 impl Batch {
@@ -190,12 +190,12 @@ impl Shared {
                 Some(len) if plan.part == Part::Train => shuffled(position, len, seed, &mut order),
                 _ => position,
             };
-            let Sample { planes, label } = plan.dataset.sample(plan.part, index, mix(&[seed, position]), past)?;
+            let Sample { planes, labels } = plan.dataset.sample(plan.part, index, mix(&[seed, position]), past)?;
             if batch.clips.is_empty() {
                 batch.clips.reserve_exact(planes.len() * (end - first) as usize);
             }
             batch.clips.extend_from_slice(&planes);
-            batch.labels.push(label as i64);
+            batch.labels.push(labels);
         }
         Ok(Some(batch))
     }
@@ -250,10 +250,10 @@ mod tests {
             self.made.fetch_add(1, Ordering::SeqCst);
             anyhow::ensure!(Some(index) != self.fail_at, "clip {index} is broken");
             std::thread::sleep(Duration::from_micros(seed % 500));
-            Ok(Sample { planes: vec![index as f32, (seed % 1000) as f32, past as f32], label: index as usize })
+            Ok(Sample { planes: vec![index as f32, (seed % 1000) as f32, past as f32], labels: vec![index as usize] })
         }
-        fn label(&self, _: Part, index: u64) -> Option<usize> {
-            Some(index as usize)
+        fn shown(&self, _: Part, index: u64) -> Option<Vec<usize>> {
+            Some(vec![index as usize])
         }
         fn describe(&self) -> String {
             "numbers".into()
@@ -293,7 +293,7 @@ mod tests {
         let one = batches(1, 7);
         assert_eq!(one, batches(3, 7));
         assert_ne!(one, batches(3, 8));
-        let mut pass: Vec<i64> = one.iter().flat_map(|b| b.labels.clone()).collect();
+        let mut pass: Vec<usize> = one.iter().flat_map(|b| b.labels.concat()).collect();
         for pass in pass.chunks_mut(10) {
             pass.sort();
             assert_eq!(pass, (0..10).collect::<Vec<_>>());
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn a_test_part_comes_once_and_in_order() {
         let loader = Loader::new(Numbers::shared(Some(10), None), Part::Test, wanted(4, 2, 0));
-        let labels: Vec<Vec<i64>> = loader.map(|b| b.unwrap().labels).collect();
+        let labels: Vec<Vec<usize>> = loader.map(|b| b.unwrap().labels.concat()).collect();
         assert_eq!(labels, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]]);
         assert_eq!(Loader::new(Numbers::shared(Some(0), None), Part::Train, wanted(4, 2, 0)).count(), 0);
     }

@@ -13,7 +13,7 @@ mod write;
 use std::path::PathBuf;
 
 use kinora::capture::Source;
-use kinora::model::manifest::Input;
+use kinora::model::manifest::{Activation, Input};
 
 pub use folder::Sampling;
 pub use loader::{Batch, Batches, Loader};
@@ -24,8 +24,8 @@ pub use write::{SynthArgs, synth_command};
 pub struct Sample {
     /// The planes, `[C, past + T, H, W]`.
     pub planes: Vec<f32>,
-    /// Index into [`Dataset::labels`].
-    pub label: usize,
+    /// What it shows: indices into [`Dataset::labels`], ascending.
+    pub labels: Vec<usize>,
 }
 
 /// What a clip is for.
@@ -58,11 +58,17 @@ pub trait Dataset: Send + Sync {
     /// The class names.
     fn labels(&self) -> &[String];
 
+    /// What a model makes of them: probabilities that add up to one where each clip shows one class, a probability each where
+    /// it shows any number.
+    fn activation(&self) -> Activation {
+        Activation::Softmax
+    }
+
     /// Clips in `part`; `None` when it never ends.
     fn len(&self, part: Part) -> Option<usize>;
 
     /// The `index`-th clip of `part`, one window of it and `past` frames before that. Of [`Part::Train`] a random, augmented
-    /// one that `seed` decides; of the others always the same one. The label is the window's.
+    /// one that `seed` decides; of the others always the same one. The labels are the window's.
     fn sample(&self, part: Part, index: u64, seed: u64, past: usize) -> anyhow::Result<Sample>;
 
     /// The video that the `index`-th clip of `part` is, to be classified whole as the edge program classifies a file; `None`
@@ -71,9 +77,9 @@ pub trait Dataset: Send + Sync {
         Ok(None)
     }
 
-    /// Label of the `index`-th clip of [`Part::Validation`] or [`Part::Test`] (and of a finite [`Part::Train`]), without
+    /// What the `index`-th clip of [`Part::Validation`] or [`Part::Test`] (and of a finite [`Part::Train`]) shows, without
     /// making the clip.
-    fn label(&self, part: Part, index: u64) -> Option<usize>;
+    fn shown(&self, part: Part, index: u64) -> Option<Vec<usize>>;
 
     /// One line for the log and for a bundle's manifest.
     fn describe(&self) -> String;
@@ -82,7 +88,8 @@ pub trait Dataset: Send + Sync {
 /// Where clips come from.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DataArgs {
-    /// `synth` for the mannequin, or a folder with a folder of videos per class
+    /// `synth` for the mannequin, or a folder with a folder of videos per class, or one of videos with a `labels.csv`: lines
+    /// `FILE,LABEL,..`, any number of labels each
     #[arg(long, value_name = "synth|DIR", default_value = "synth")]
     pub data: String,
     /// Lines `CLASS/FILE train|validation|test`; `split.txt` in the folder is found by itself

@@ -1,4 +1,5 @@
-//! Which video of a folder belongs to which part: by a split file, by two lists, by a pattern in the name, or by lot.
+//! What the videos of a folder show, by the folders that they are in or by a list; and which of them belongs to which part: by
+//! a split file, by two lists, by a pattern in the name, or by lot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,13 +14,18 @@ const VIDEOS: [&str; 18] = [
     "y4m", "asf",
 ];
 
-/// A folder with a folder of videos per class.
+/// Lines `FILE,LABEL,..`: what videos show that any number of classes each may describe.
+const LABELS: &str = "labels.csv";
+
+/// A folder with a folder of videos per class, or with a list of what each video shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listing {
     /// The class names, sorted.
     pub labels: Vec<String>,
-    /// `CLASS/FILE` of every video, sorted, with the index of its class.
-    pub files: BTreeMap<String, usize>,
+    /// `CLASS/FILE` of every video, sorted, with the indices of what it shows, ascending.
+    pub files: BTreeMap<String, Vec<usize>>,
+    /// Whether a video may show any number of classes; else it shows one.
+    pub several: bool,
 }
 
 /// The files of each part, in order.
@@ -28,6 +34,10 @@ pub type Parts = BTreeMap<Part, Vec<String>>;
 impl Listing {
     /// Reads `folder`. Refuses one without classes, and a class without videos.
     pub fn read(folder: &Path) -> anyhow::Result<Self> {
+        let list = folder.join(LABELS);
+        if list.is_file() {
+            return Self::listed(folder, &list);
+        }
         let shown = folder.display();
         let entries = |dir: &Path| -> anyhow::Result<BTreeSet<String>> {
             let entries =
@@ -38,18 +48,42 @@ impl Listing {
         };
         let (mut labels, mut files) = (Vec::new(), BTreeMap::new());
         for label in entries(folder)?.into_iter().filter(|name| folder.join(name).is_dir()) {
-            let plain = label.trim() == label && !label.contains(char::is_control);
             ensure!(
-                plain,
+                is_plain(&label),
                 "--data {shown}: class {label:?} begins or ends with a space or has no plain name; rename it"
             );
             let videos: Vec<_> = entries(&folder.join(&label))?.into_iter().filter(|name| is_video(name)).collect();
             ensure!(!videos.is_empty(), "--data {shown}: class `{label}` has no video; add some or remove the folder");
-            files.extend(videos.into_iter().map(|video| (format!("{label}/{video}"), labels.len())));
+            files.extend(videos.into_iter().map(|video| (format!("{label}/{video}"), vec![labels.len()])));
             labels.push(label);
         }
-        ensure!(!labels.is_empty(), "--data {shown}: no folder of videos per class in it");
-        Ok(Self { labels, files })
+        ensure!(!labels.is_empty(), "--data {shown}: no folder of videos per class in it, and no {LABELS}");
+        Ok(Self { labels, files, several: false })
+    }
+
+    /// The videos of `folder` that `list` names, each with what it shows, which may be nothing.
+    fn listed(folder: &Path, list: &Path) -> anyhow::Result<Self> {
+        let mut shown: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (number, line) in lines(list)? {
+            let place = format!("{}: line {number}", list.display());
+            ensure!(!line.contains('"'), "{place}: no quotes: a file's name and its labels are divided by commas");
+            let mut fields = line.split(',').map(str::trim);
+            let file = fields.next().unwrap_or_default().to_string();
+            let found = is_video(&file) && folder.join(&file).is_file();
+            ensure!(found, "{place}: `{file}`: no such video in {}", folder.display());
+            let labels: BTreeSet<String> = fields.filter(|label| !label.is_empty()).map(str::to_string).collect();
+            if let Some(label) = labels.iter().find(|label| !is_plain(label)) {
+                bail!("{place}: {label:?} is no plain name");
+            }
+            ensure!(!shown.contains_key(&file), "{place}: `{file}` has a line already");
+            shown.insert(file, labels);
+        }
+        let labels: BTreeSet<&String> = shown.values().flatten().collect();
+        ensure!(!labels.is_empty(), "{}: no video has a label", list.display());
+        let labels: Vec<String> = labels.into_iter().cloned().collect();
+        let index = |label: &String| labels.binary_search(label).ok();
+        let files = shown.iter().map(|(file, all)| (file.clone(), all.iter().filter_map(index).collect())).collect();
+        Ok(Self { labels, files, several: true })
     }
 
     /// Divides the files as `args` ask; `folder` is where a `split.txt` of its own may be.
@@ -107,7 +141,8 @@ impl Listing {
         let (mut parts, mut seen) = (Parts::new(), BTreeMap::new());
         for (file, part, place) in entries {
             let class = file.split('/').next().unwrap_or_default();
-            ensure!(self.labels.iter().any(|l| l == class), "{place}: `{file}`: no class folder `{class}` in --data");
+            let known = self.several || self.labels.iter().any(|l| l == class);
+            ensure!(known, "{place}: `{file}`: no class folder `{class}` in --data");
             ensure!(self.files.contains_key(&file), "{place}: `{file}`: no such video in --data");
             match seen.insert(file.clone(), part) {
                 None => parts.entry(part).or_default().push(file),
@@ -120,17 +155,19 @@ impl Listing {
     }
 
     /// Moves `share` of each class's training files, at least one, to validation: always the same ones, so that what is
-    /// evaluated later was held out from training.
+    /// evaluated later was held out from training. Of files that may show several classes, of all of them.
     fn hold_out(&self, parts: &mut Parts, share: f32) -> anyhow::Result<()> {
         ensure!((0.0..1.0).contains(&share), "--validation {share}: a share is from 0 to below 1");
         let train = parts.remove(&Part::Train).unwrap_or_default();
         let mut classes: BTreeMap<usize, Vec<String>> = BTreeMap::new();
         for file in train {
-            classes.entry(self.files.get(&file).copied().unwrap_or_default()).or_default().push(file);
+            let class = self.files.get(&file).and_then(|all| all.first()).filter(|_| !self.several);
+            classes.entry(class.copied().unwrap_or_default()).or_default().push(file);
         }
         for (class, mut files) in classes {
             if share > 0.0 {
-                ensure!(files.len() > 1, "--validation: class `{}` has one training file only", self.labels[class]);
+                let of = if self.several { "the data".into() } else { format!("class `{}`", self.labels[class]) };
+                ensure!(files.len() > 1, "--validation: {of} has one training file only");
                 fastrand::Rng::with_seed(mix(&[class as u64])).shuffle(&mut files);
                 let held = ((files.len() as f32 * share).round() as usize).clamp(1, files.len() - 1);
                 parts.entry(Part::Validation).or_default().extend(files.drain(..held));
@@ -164,6 +201,11 @@ fn move_matching(parts: &mut Parts, to: Part, flag: &str, pattern: &[String]) ->
 fn matches(file: &str, pattern: &[String]) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.split(['_', '-', '.', ' ']).any(|word| pattern.iter().any(|p| p == word))
+}
+
+/// Whether a label can be shown, and written into a line.
+fn is_plain(label: &str) -> bool {
+    label.trim() == label && !label.contains(char::is_control)
 }
 
 fn is_video(name: &str) -> bool {
@@ -214,7 +256,7 @@ mod tests {
         let listing = Listing::read(dir.path()).unwrap();
         assert_eq!(listing.labels, ["clap", "wave"]);
         assert_eq!(listing.files.len(), 16);
-        assert_eq!(listing.files.get("wave/a1_s3_t2_color.mp4"), Some(&1));
+        assert_eq!(listing.files.get("wave/a1_s3_t2_color.mp4"), Some(&vec![1]));
     }
 
     #[test]
@@ -225,6 +267,37 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         assert!(Listing::read(empty.path()).unwrap_err().to_string().contains("no folder of videos"));
         assert!(Listing::read(&empty.path().join("gone")).unwrap_err().to_string().contains("cannot be read"));
+    }
+
+    #[test]
+    fn a_list_says_what_each_video_shows() {
+        let dir = folder();
+        let list = dir.path().join("labels.csv");
+        let good = "# film, categories\nwave/a1_s1_t1_color.mp4,drama, action,drama\nclap/a0_s2_t1_color.mp4\n\
+                    clap/a0_s1_t1_color.mp4,comedy\nclap/a0_s3_t1_color.mp4,action,comedy,\n";
+        std::fs::write(&list, good).unwrap();
+        let listing = Listing::read(dir.path()).unwrap();
+        assert_eq!(
+            (&listing.labels[..], listing.several),
+            (&["action", "comedy", "drama"].map(String::from)[..], true)
+        );
+        let shown: Vec<&[usize]> = listing.files.values().map(Vec::as_slice).collect();
+        assert_eq!(shown, [&[1][..], &[], &[0, 1], &[0, 2]]);
+        assert_eq!(split(dir.path(), "--test-pattern s2 --validation 0.3").unwrap(), [2, 1, 1]);
+        std::fs::write(dir.path().join("split.txt"), "clap/a0_s1_t1_color.mp4 test\n").unwrap();
+        assert_eq!(split(dir.path(), "").unwrap(), [0, 0, 1]);
+        for (line, want) in [
+            ("clap/gone.mp4,drama", "line 6: `clap/gone.mp4`: no such video"),
+            ("clap/notes.txt,drama", "no such video"),
+            ("clap/a0_s1_t1_color.mp4,drama", "has a line already"),
+            ("\"clap/a0_s4_t1_color.mp4\",drama", "no quotes"),
+        ] {
+            std::fs::write(&list, format!("{good}{line}\n")).unwrap();
+            let error = format!("{:#}", Listing::read(dir.path()).unwrap_err());
+            assert!(error.contains(want), "{error}");
+        }
+        std::fs::write(&list, "clap/a0_s1_t1_color.mp4\n").unwrap();
+        assert!(Listing::read(dir.path()).unwrap_err().to_string().contains("no video has a label"));
     }
 
     #[test]

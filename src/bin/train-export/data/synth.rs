@@ -115,7 +115,7 @@ impl Synth {
             }
             maker.finish()
         })?;
-        Ok(Sample { planes, label })
+        Ok(Sample { planes, labels: vec![label] })
     }
 
     fn fixed(&self, part: Part, index: u64, past: usize) -> anyhow::Result<Sample> {
@@ -133,7 +133,7 @@ impl Synth {
             }
             maker.finish()
         })?;
-        Ok(Sample { planes, label })
+        Ok(Sample { planes, labels: vec![label] })
     }
 
     /// Every action comes once and `nothing` [`NOTHINGS`] times in each round of training clips, in an order of its own.
@@ -159,8 +159,9 @@ impl Dataset for Synth {
         if part == Part::Train { self.training(index, seed, past) } else { self.fixed(part, index, past) }
     }
 
-    fn label(&self, part: Part, index: u64) -> Option<usize> {
-        Some(if part == Part::Train { self.training_label(index) } else { (index % self.labels.len() as u64) as usize })
+    fn shown(&self, part: Part, index: u64) -> Option<Vec<usize>> {
+        let label = if part == Part::Train { self.training_label(index) } else { index as usize % self.labels.len() };
+        Some(vec![label])
     }
 
     fn describe(&self) -> String {
@@ -305,7 +306,7 @@ mod tests {
         for part in Part::ALL {
             let mut seen = vec![0; count];
             let round = if part == Part::Train { count + NOTHINGS - 1 } else { count };
-            (0..5 * round as u64).for_each(|i| seen[data.label(part, i).unwrap()] += 1);
+            (0..5 * round as u64).for_each(|i| seen[data.shown(part, i).unwrap()[0]] += 1);
             let nothing = seen.swap_remove(0);
             assert_eq!(nothing, if part == Part::Train { 5 * NOTHINGS } else { 5 });
             assert_eq!(seen, vec![5; count - 1], "{part:?}");
@@ -320,7 +321,7 @@ mod tests {
         let data = Synth::new(&input(Colour::Motion), 3).unwrap();
         let one = data.sample(Part::Train, 5, 1, 0).unwrap();
         assert!(one == data.sample(Part::Train, 5, 1, 0).unwrap());
-        assert_eq!(Some(one.label), data.label(Part::Train, 5));
+        assert_eq!(Some(&one.labels), data.shown(Part::Train, 5).as_ref());
         assert_eq!(one.planes.len(), 3 * 4 * 24 * 24);
         assert!(one != data.sample(Part::Train, 5, 2, 0).unwrap());
         let test = data.sample(Part::Test, 1, 1, 0).unwrap();
@@ -342,13 +343,12 @@ mod tests {
         }
         for seed in 0..8 {
             let clip = data.sample(Part::Train, 5, seed, past).unwrap();
-            assert_eq!((clip.planes.len(), clip.label), (3 * (past + frames) * area, one_label(&data)));
+            assert_eq!(
+                (clip.planes.len(), clip.labels),
+                (3 * (past + frames) * area, data.shown(Part::Train, 5).unwrap())
+            );
             assert!(clip.planes == data.sample(Part::Train, 5, seed, past).unwrap().planes);
         }
-    }
-
-    fn one_label(data: &Synth) -> usize {
-        data.label(Part::Train, 5).unwrap()
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! mean of their probabilities, then the labels asked for. Of the mannequin's clips it is one window, which a stream has come
 //! to after as long a past as its net sees.
 
+use std::path::Path;
+
 use anyhow::{Context, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use kinora::engine::Engine;
@@ -9,8 +11,10 @@ use kinora::model::Bundle;
 use kinora::model::manifest::{Activation, Input};
 use kinora::model::onnx;
 use kinora::pipeline::{Classifier, Runner};
+use serde::Serialize;
 
 use super::metrics::{Confusion, shares};
+use super::multilabel::MultiLabel;
 use super::{EvaluateArgs, how, in_parallel, record, save, threads};
 use crate::data::{self, Dataset, Part, usage};
 use crate::plots;
@@ -47,9 +51,19 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
         },
     )?;
     bar.finish_and_clear();
-    let mut confusion = Confusion::new(&named.labels);
-    clips.iter().zip(&answers).for_each(|(clip, answer)| confusion.add(clip.label, answer));
-    report(args, bundle, &confusion, &format!("{}{}", data.describe(), how(bundle, engine)))
+    let what = format!("{}{}", data.describe(), how(bundle, engine));
+    match data.activation() {
+        Activation::Softmax => {
+            let mut confusion = Confusion::new(&named.labels);
+            clips.iter().zip(&answers).for_each(|(clip, answer)| confusion.add(clip.shown[0], answer));
+            report(args, bundle, &confusion, &what)
+        }
+        Activation::Sigmoid => {
+            let mut counted = MultiLabel::new(&named.labels);
+            clips.iter().zip(&answers).for_each(|(clip, answer)| counted.add(&clip.shown, answer));
+            report_multilabel(args, bundle, &counted, &what)
+        }
+    }
 }
 
 /// The logits, `[K]`, for the last window of `planes`, `[C, past + T, H, W]`, or of the stream of all of them.
@@ -70,8 +84,8 @@ fn last(runner: &mut Runner, input: &Input, planes: &[f32]) -> anyhow::Result<Ve
 struct Clip {
     part: Part,
     index: u64,
-    /// Index into [`Named::labels`].
-    label: usize,
+    /// What it shows: indices into [`Named::labels`]; one, unless the data says what it shows of any number.
+    shown: Vec<usize>,
 }
 
 /// The labels that take part, by name.
@@ -112,8 +126,11 @@ fn choose(args: &EvaluateArgs, data: &dyn Dataset, named: &Named) -> anyhow::Res
             continue;
         };
         for index in 0..len.min(args.clips.unwrap_or(usize::MAX)) as u64 {
-            let label = data.label(part, index).and_then(|label| named.of_data[label]);
-            clips.extend(label.map(|label| Clip { part, index, label }));
+            let shown = data.shown(part, index).unwrap_or_default();
+            let shown: Vec<usize> = shown.into_iter().filter_map(|label| named.of_data[label]).collect();
+            if !shown.is_empty() || data.activation() == Activation::Sigmoid {
+                clips.push(Clip { part, index, shown });
+            }
         }
     }
     let hint = "name another --part (such as all), or a split";
@@ -126,21 +143,37 @@ fn report(args: &EvaluateArgs, bundle: &Bundle, confusion: &Confusion, data: &st
     println!("{}", confusion.table());
     let (top1, loss, macro_f1) = (figures.top1, figures.loss, figures.macro_f1);
     println!("{} clips of {data}: top-1 {top1:.4}, loss {loss:.4}, macro F1 {macro_f1:.4}", figures.clips);
-    if args.record {
-        let among = match args.labels.as_slice() {
-            [] => String::new(),
-            labels => format!(", among {}", labels.join(", ")),
-        };
-        record(bundle, &[("top-1", top1)], &format!("{} clips of {data}{among}", figures.clips))?;
-    }
+    keep(args, bundle, ("top-1", top1), &format!("{} clips of {data}", figures.clips))?;
     let Some(out) = &args.out else { return Ok(()) };
-    let json = serde_json::json!({
-        "model": bundle.manifest.name, "data": data, "labels": confusion.labels(), "figures": figures,
-    });
-    save(out, "metrics.json", &format!("{json:#}\n"))?;
+    write(out, bundle, data, confusion.labels(), &figures)?;
     save(out, "confusion.csv", &confusion.csv())?;
     let title = format!("{}: {} clips, top-1 {top1:.3}", bundle.manifest.name, figures.clips);
     plots::confusion(confusion, &title, &out.join("confusion.png"))
+}
+
+fn report_multilabel(args: &EvaluateArgs, bundle: &Bundle, counted: &MultiLabel, data: &str) -> anyhow::Result<()> {
+    let figures = counted.figures();
+    println!("{}", counted.table());
+    let (map, loss, macro_f1) = (figures.map, figures.loss, figures.macro_f1);
+    println!("{} clips of {data}: mAP {map:.4}, loss {loss:.4}, macro F1 {macro_f1:.4}", figures.clips);
+    keep(args, bundle, ("mAP", map), &format!("{} clips of {data}", figures.clips))?;
+    let Some(out) = &args.out else { return Ok(()) };
+    write(out, bundle, data, counted.labels(), &figures)
+}
+
+/// Puts a figure into the bundle's manifest, if that is wanted.
+fn keep(args: &EvaluateArgs, bundle: &Bundle, figure: (&str, f64), on: &str) -> anyhow::Result<()> {
+    let among = match args.labels.as_slice() {
+        [] => String::new(),
+        labels => format!(", among {}", labels.join(", ")),
+    };
+    if args.record { record(bundle, &[figure], &format!("{on}{among}")) } else { Ok(()) }
+}
+
+/// Writes `metrics.json`.
+fn write(out: &Path, bundle: &Bundle, data: &str, labels: &[String], figures: &impl Serialize) -> anyhow::Result<()> {
+    let json = serde_json::json!({ "model": bundle.manifest.name, "data": data, "labels": labels, "figures": figures });
+    save(out, "metrics.json", &format!("{json:#}\n"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod clips;
 mod events;
 mod live;
 mod metrics;
+mod multilabel;
 mod tune;
 
 use std::path::{Path, PathBuf};

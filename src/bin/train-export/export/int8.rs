@@ -71,17 +71,21 @@ fn clips(data: &Arc<dyn Dataset>, (part, count): (Part, usize), model: &Model, g
         let batch = batch?;
         let kept = batch.labels.len().min(count - labels.len());
         batches.push(batch.tensor(graph)?.f_narrow(0, 0, kept as i64)?);
-        labels.extend(batch.labels[..kept].iter().map(|label| places[*label as usize]));
+        labels.extend(batch.labels[..kept].iter().map(|shown| {
+            let mut shown: Vec<usize> = shown.iter().map(|label| places[*label]).collect();
+            shown.sort_unstable();
+            shown
+        }));
     }
     let before = if past > 0 { format!(", and {past} frames before each") } else { String::new() };
     let what = format!("{} {} clips of {}{before}", labels.len(), part.name(), data.describe());
-    Ok(Clips { batches, labels: Some(labels), what })
+    Ok(Clips { batches, labels: Some(labels), activation: model.activation, what })
 }
 
 /// Clips of noise for a net that was never trained.
 fn random(model: &Model, seed: u64) -> Result<Clips> {
     let batches = (0..4).map(|number| noise(&model.input, seed, number)).collect::<Result<Vec<_>>>()?;
-    Ok(Clips { what: format!("{} clips of noise", batches.len()), batches, labels: None })
+    Ok(Clips { what: format!("{} clips of noise", batches.len()), batches, labels: None, activation: model.activation })
 }
 
 fn report(quantized: &Quantized, calibration: &Clips, validation: &Clips) {
@@ -124,8 +128,8 @@ mod tests {
         let sizes: Vec<Vec<i64>> = some.batches.iter().map(tch::Tensor::size).collect();
         assert_eq!(sizes, [[8, 1, 4, 16, 16], [1, 1, 4, 16, 16]]);
         assert!(some.what.starts_with("9 validation clips of the mannequin"), "{}", some.what);
-        let wanted: Vec<usize> =
-            (0..9).map(|index| classes - 1 - data.label(Part::Validation, index).unwrap()).collect();
+        let wanted: Vec<Vec<usize>> =
+            (0..9).map(|index| vec![classes - 1 - data.shown(Part::Validation, index).unwrap()[0]]).collect();
         assert_eq!(some.labels.as_ref(), Some(&wanted));
         let refused =
             |part, count, model: &Model| clips(&data, (part, count), model, &graph).err().unwrap().to_string();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kinora::engine::{self, Precision};
 use kinora::model::graph::{Graph, Weights};
-use kinora::model::manifest::{Activation, FORMAT, Input, Manifest, Mode, Output, Provenance, Run};
+use kinora::model::manifest::{FORMAT, Input, Manifest, Mode, Output, Provenance, Run};
 use kinora::model::{Bundle, Golden, bundle, onnx};
 use kinora::{Error, ErrorKind, decision};
 use tch::Device;
@@ -233,7 +233,7 @@ fn manifest(args: &ExportArgs, model: &Model) -> Result<Manifest> {
         name: name.clone(),
         architecture: model.architecture.clone(),
         input: model.input.clone(),
-        output: Output { activation: Activation::Softmax, classes: model.labels.len(), per_frame },
+        output: Output { activation: model.activation, classes: model.labels.len(), per_frame },
         run: Run { mode: model.mode, hop: 2 },
         decision: decision::Settings { lag_s: 0.4, ..decision::Settings::default() },
         quantisation: None,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use kinora::model::graph::{Graph, Weights};
-use kinora::model::manifest::{Input, Mode};
+use kinora::model::manifest::{Activation, Input, Mode};
 use kinora::model::{Bundle, Manifest, onnx};
 use tch::{Device, Tensor};
 
@@ -21,6 +21,8 @@ pub struct Model {
     pub input: Input,
     /// How it is to run.
     pub mode: Mode,
+    /// What its logits are made into.
+    pub activation: Activation,
     /// The class names.
     pub labels: Vec<String>,
     /// All parameters.
@@ -47,6 +49,7 @@ impl Model {
             architecture: info.architecture,
             input: info.input,
             mode: info.mode,
+            activation: info.activation,
             labels: info.labels,
             weights,
             data,
@@ -67,6 +70,7 @@ impl Model {
             architecture: manifest.architecture.clone(),
             input: manifest.input.clone(),
             mode: manifest.run.mode,
+            activation: manifest.output.activation,
             labels: bundle.labels,
             weights,
             data: manifest.provenance.data.clone(),
@@ -92,6 +96,7 @@ impl Model {
             architecture: architecture.to_string(),
             input,
             mode: Mode::Window,
+            activation: Activation::Softmax,
             labels: (0..classes).map(|n| format!("class_{n}")).collect(),
             weights: net.weights()?,
             data: format!("none: UNTRAINED, random weights of seed {seed} to measure speed with, not for use"),

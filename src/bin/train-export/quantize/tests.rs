@@ -33,7 +33,8 @@ pub fn logits(graph: &Graph, weights: &Weights, clips: &Tensor) -> Tensor {
 }
 
 fn clips(tensor: &Tensor) -> Clips {
-    Clips { batches: tensor.split(2, 0), labels: None, what: "noise".into() }
+    let activation = kinora::model::manifest::Activation::Softmax;
+    Clips { batches: tensor.split(2, 0), labels: None, activation, what: "noise".into() }
 }
 
 /// Every architecture in integers answers nearly as in floats, and every operation of it computes in integers.
