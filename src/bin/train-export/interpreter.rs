@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use kinora::model::graph::{
-    Binary, Conv, Element, Graph, Node, Op, Pad, Pool, PoolFunction, Quantization, Role, Slice, Unary, Value, Weights,
+    Binary, CHANNELS_AND_COLUMNS, CHANNELS_FIRST, CHANNELS_LAST, Conv, Element, Graph, Node, Op, Pad, Pool,
+    PoolFunction, Quantization, Role, Slice, Unary, Value, Weights,
 };
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
@@ -361,10 +362,10 @@ impl Net {
             Op::Binary(Binary::Sub) => x.f_sub(&value(1)?)?,
             Op::Binary(Binary::Mul) => x.f_mul(&value(1)?)?,
             Op::Slice(slice) => x.f_narrow(1, slice.start as i64, slice.length as i64)?,
-            Op::Transpose(order) if order[..] == SWAPPED => {
+            Op::Transpose(order) if order[..] == CHANNELS_AND_COLUMNS => {
                 let (n, c, t, _) = x.size4()?;
                 let (h, w) = (before[2] as i64, before[3] as i64);
-                let swapped = x.f_reshape([n, c, t, h, w])?.f_permute(SWAPPED.map(|axis| axis as i64))?;
+                let swapped = x.f_reshape([n, c, t, h, w])?.f_permute(CHANNELS_AND_COLUMNS.map(|axis| axis as i64))?;
                 swapped.f_reshape([n, w, t, h * c])?
             }
             // The channels are last in memory anyway.
@@ -453,17 +454,11 @@ impl Net {
     }
 }
 
-/// The order of axes that lets channels and columns change places, both ways.
-const SWAPPED: [usize; 5] = [0, 4, 2, 3, 1];
-
 /// Whether the net computes `node` in its layout; see the head of this file.
 fn trains(graph: &Graph, node: &Node) -> bool {
     let plain = |pad: &[(usize, usize)], dilation: &[usize]| {
         pad.iter().all(|pad| *pad == (0, 0)) && dilation.iter().all(|n| *n == 1)
     };
-    // Orders of axes that bring the channels last, and back.
-    const LAST: [usize; 5] = [0, 2, 3, 4, 1];
-    const FIRST: [usize; 5] = [0, 4, 1, 2, 3];
     let norm = |node: &Node| matches!(node.op, Op::LayerNorm { .. });
     let read = || node.inputs.iter().map(|x| graph.node(*x));
     let readers = || graph.nodes().iter().filter(|other| other.inputs.iter().any(|x| graph.node(*x) == node));
@@ -479,14 +474,14 @@ fn trains(graph: &Graph, node: &Node) -> bool {
             pool.kernel.len() == 3 && plain(pad, &pool.dilation) && !pool.ceil
         }
         Op::Concat { axis } => *axis == 1,
-        Op::Transpose(order) if order[..] == SWAPPED => true,
+        Op::Transpose(order) if order[..] == CHANNELS_AND_COLUMNS => true,
         // Over the channels, which are brought last for that and back.
-        Op::Transpose(order) if order[..] == LAST => readers().all(norm),
-        Op::Transpose(order) if order[..] == FIRST => read().all(norm),
+        Op::Transpose(order) if order[..] == CHANNELS_LAST => readers().all(norm),
+        Op::Transpose(order) if order[..] == CHANNELS_FIRST => read().all(norm),
         Op::LayerNorm { axis, .. } => {
             let orders =
                 |wanted: [usize; 5]| move |node: &Node| matches!(&node.op, Op::Transpose(o) if o[..] == wanted);
-            *axis == 4 && read().all(orders(LAST)) && readers().all(orders(FIRST))
+            *axis == 4 && read().all(orders(CHANNELS_LAST)) && readers().all(orders(CHANNELS_FIRST))
         }
         Op::Pad(Pad { pad, .. }) => pad.iter().enumerate().all(|(axis, pad)| axis == 1 || *pad == (0, 0)),
         Op::Mean { axes, keep } => axes == &[2, 3, 4] && !keep,

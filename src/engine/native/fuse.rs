@@ -8,7 +8,8 @@ use ndarray::ArrayD;
 use super::kernels::{Extents, Residual, Span};
 use super::layers::{ConvArithmetic, ConvLayer, Layer, Network, Origin, Value, Work};
 use crate::model::graph::{
-    Binary, Conv, Dense, Element, Graph, Node, Op, Quantization, Slice, Unary, Weights, bias_steps, steps,
+    Binary, CHANNELS_AND_COLUMNS, CHANNELS_LAST, Conv, Dense, Element, Graph, Node, Op, Quantization, Slice, Unary,
+    Weights, bias_steps, steps,
 };
 use crate::model::passes;
 use crate::{Error, ErrorKind, Result};
@@ -228,8 +229,8 @@ impl Fuser<'_> {
                 let place = self.input(node, 0)?;
                 self.view(index, Origin::Part(place, start), self.network.values[place].quantized)
             }
-            Op::Transpose(order) if order[..] == [0, 2, 3, 4, 1] => self.layer_norm(index),
-            Op::Transpose(order) if order[..] == [0, 4, 2, 3, 1] => self.column_norm(index),
+            Op::Transpose(order) if order[..] == CHANNELS_LAST => self.layer_norm(index),
+            Op::Transpose(order) if order[..] == CHANNELS_AND_COLUMNS => self.column_norm(index),
             Op::BatchNorm { .. } => {
                 let (factor, offset) = self.affine(node)?;
                 self.map(index, Work::Affine { factor, offset })

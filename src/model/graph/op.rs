@@ -100,6 +100,13 @@ pub enum Op {
     Dequantize(Quantization),
 }
 
+/// The order of a [`Op::Transpose`] that brings the channels last: `[N, C, T, H, W]` becomes `[N, T, H, W, C]`.
+pub const CHANNELS_LAST: [usize; 5] = [0, 2, 3, 4, 1];
+/// The order that undoes [`CHANNELS_LAST`].
+pub const CHANNELS_FIRST: [usize; 5] = [0, 4, 1, 2, 3];
+/// The order that lets channels and columns change places, both ways: `[N, C, T, H, W]` becomes `[N, W, T, H, C]`.
+pub const CHANNELS_AND_COLUMNS: [usize; 5] = [0, 4, 2, 3, 1];
+
 /// A convolution of `[N, C, ...]` over one to three axes: cross-correlation, as ONNX and PyTorch define it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conv {

@@ -9,7 +9,7 @@
 //! picture in which little happens is so small that a head learns slowly from it.
 
 use kinora::Result;
-use kinora::model::graph::{Conv, Graph, Op, Pool, PoolFunction, Unary, Value};
+use kinora::model::graph::{CHANNELS_AND_COLUMNS, Conv, Graph, Op, Pool, PoolFunction, Unary, Value};
 
 use super::builder::Builder;
 use super::{Architecture, Gates};
@@ -77,7 +77,7 @@ fn norm(net: &mut Builder, options: &Architecture, name: &str, x: Value) -> Resu
     if !options.norm_columns {
         return net.graph.push(format!("{name}.norm"), batch_norm, &[x]);
     }
-    let swap = || Op::Transpose(vec![0, 4, 2, 3, 1]);
+    let swap = || Op::Transpose(CHANNELS_AND_COLUMNS.into());
     let x = net.graph.push(format!("{name}.columns"), swap(), &[x])?;
     let x = net.graph.push(format!("{name}.norm"), batch_norm, &[x])?;
     net.graph.push(format!("{name}.channels"), swap(), &[x])

@@ -4,7 +4,7 @@
 //! norm) where channels change. Sums go on as they are. Resizing to half by bilinear interpolation is the mean of two by two
 //! pixels, as long as there are an even number of them.
 
-use kinora::model::graph::{Binary, Conv, Graph, Op, Pool, Value};
+use kinora::model::graph::{Binary, CHANNELS_FIRST, CHANNELS_LAST, Conv, Graph, Op, Pool, Value};
 use kinora::{Error, ErrorKind, Result};
 
 use super::Architecture;
@@ -56,9 +56,9 @@ fn conv(net: &mut Builder, name: &str, x: Value, channels: usize, size: usize) -
 
 /// A layer norm over the channels, which it wants last.
 fn norm(net: &mut Builder, name: &str, x: Value) -> Result<Value> {
-    let x = net.graph.push(format!("{name}.last"), Op::Transpose(vec![0, 2, 3, 4, 1]), &[x])?;
+    let x = net.graph.push(format!("{name}.last"), Op::Transpose(CHANNELS_LAST.into()), &[x])?;
     let x = net.graph.push(name, Op::LayerNorm { axis: 4, eps: EPS }, &[x])?;
-    net.graph.push(format!("{name}.first"), Op::Transpose(vec![0, 4, 1, 2, 3]), &[x])
+    net.graph.push(format!("{name}.first"), Op::Transpose(CHANNELS_FIRST.into()), &[x])
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::{FREE, Fuser, Quantized, extents, refuse, span};
 use crate::Result;
 use crate::engine::native::kernels::{Extents, Span};
 use crate::engine::native::layers::Work;
-use crate::model::graph::{Node, Op, Pool, PoolFunction};
+use crate::model::graph::{CHANNELS_FIRST, Node, Op, Pool, PoolFunction};
 
 impl Fuser<'_> {
     /// A layer norm over the channels, which the node `index` brings last and another one back.
@@ -12,7 +12,7 @@ impl Fuser<'_> {
         let input = self.input(self.node_at(index), 0)?;
         let norm = self.reader(index).filter(|norm| matches!(self.node_at(*norm).op, Op::LayerNorm { axis: 4, .. }));
         let back =
-            |back: &usize| matches!(&self.node_at(*back).op, Op::Transpose(order) if order[..] == [0, 4, 1, 2, 3]);
+            |back: &usize| matches!(&self.node_at(*back).op, Op::Transpose(order) if order[..] == CHANNELS_FIRST);
         let Some((norm, back)) = norm.and_then(|norm| Some((norm, self.reader(norm).filter(back)?))) else {
             return refuse(self.node_at(index), "only layer norms over the channels run here: choose --engine tract");
         };

@@ -1,7 +1,7 @@
 //! Pools of all kinds, branches that are joined, and channels of zeros: against their definition, and as streams.
 
 use super::*;
-use crate::model::graph::{Pad, PoolFunction};
+use crate::model::graph::{CHANNELS_AND_COLUMNS, CHANNELS_FIRST, CHANNELS_LAST, Pad, PoolFunction};
 
 /// Through u8 and back as `from` is, if the net is quantised.
 fn alike(net: &mut Builder<'_>, from: Value, x: Value) -> Value {
@@ -32,13 +32,13 @@ fn pool(net: &mut Builder<'_>, x: Value, max: bool, stride: [usize; 3]) -> Value
 fn norm(net: &mut Builder<'_>, x: Value) -> Value {
     let channels = net.graph.node(x).shape[1];
     let name = net.name("norm");
-    let y = net.graph.push(format!("{name}.last"), Op::Transpose(vec![0, 2, 3, 4, 1]), &[x]).unwrap();
+    let y = net.graph.push(format!("{name}.last"), Op::Transpose(CHANNELS_LAST.into()), &[x]).unwrap();
     let y = net.graph.push(name.clone(), Op::LayerNorm { axis: 4, eps: 1e-3 }, &[y]).unwrap();
     for suffix in ["weight", "bias"] {
         let values = net.draw(&[channels], 1.0);
         net.weights.insert(format!("{name}.{suffix}"), values);
     }
-    let y = net.graph.push(format!("{name}.first"), Op::Transpose(vec![0, 4, 1, 2, 3]), &[y]).unwrap();
+    let y = net.graph.push(format!("{name}.first"), Op::Transpose(CHANNELS_FIRST.into()), &[y]).unwrap();
     net.quantize(y, false)
 }
 
@@ -46,7 +46,7 @@ fn norm(net: &mut Builder<'_>, x: Value) -> Value {
 fn batch_norm(net: &mut Builder<'_>, x: Value, columns: bool) -> Value {
     let name = net.name("batch_norm");
     let swap = |net: &mut Builder<'_>, suffix: &str, x| match columns {
-        true => net.graph.push(format!("{name}.{suffix}"), Op::Transpose(vec![0, 4, 2, 3, 1]), &[x]).unwrap(),
+        true => net.graph.push(format!("{name}.{suffix}"), Op::Transpose(CHANNELS_AND_COLUMNS.into()), &[x]).unwrap(),
         false => x,
     };
     let x = swap(net, "columns", x);
