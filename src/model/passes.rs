@@ -124,41 +124,59 @@ fn is_identity(node: &Node, before: &Node) -> bool {
 /// # Errors
 /// `Model` when the weights do not fit the graph.
 pub fn fold_batch_norm(graph: &Graph, weights: &Weights) -> Result<(Graph, Weights)> {
-    let readers = readers(graph);
-    let folds = |node: &Node| match &node.op {
-        Op::BatchNorm { eps } => node.inputs.first().and_then(|&input| match &graph.node(input).op {
-            Op::Conv(conv) if !conv.quantized && readers[input.index()] == 1 => Some((input, conv, *eps)),
-            _ => None,
-        }),
-        _ => None,
-    };
-    let folded: HashSet<Value> = graph.nodes().iter().filter_map(|node| folds(node).map(|(input, ..)| input)).collect();
+    let folded: HashSet<Value> = folds(graph).into_iter().map(|(conv, _)| conv).collect();
     rewrite(graph, weights, |new, value, node| {
         // Its place is that of its batch norm.
         if folded.contains(&value) {
             return Ok(Some(new.map[node.inputs[0].index()]));
         }
-        let Some((input, conv, eps)) = folds(node) else { return Ok(None) };
+        // Only its batch norm reads it.
+        let Some(&input) = node.inputs.first().filter(|input| folded.contains(input)) else { return Ok(None) };
         let before = graph.node(input);
+        let (Op::Conv(conv), Some(terms)) = (&before.op, norm_terms(node, weights)) else { return Ok(None) };
         let x = new.map[input.index()];
         let op = Op::Conv(Conv { bias: true, ..conv.clone() });
         let made = new.graph.push(before.name.clone(), op, &[x])?;
-        let of =
-            |node: &Node, suffix: &str| weights.get(&format!("{}.{suffix}", node.name)).cloned().unwrap_or_default();
-        let (scale, shift) = (of(node, "weight"), of(node, "bias"));
-        let (mean, var) = (of(node, "running_mean"), of(node, "running_var"));
-        let (mut weight, old_bias) = (of(before, "weight"), of(before, "bias"));
+        let of = |suffix: &str| weights.get(&format!("{}.{suffix}", before.name)).cloned().unwrap_or_default();
+        let (mut weight, old_bias) = (of("weight"), of("bias"));
         let mut bias = ArrayD::zeros(IxDyn(&[conv.channels]));
         for (channel, mut kernel) in weight.axis_iter_mut(Axis(0)).enumerate() {
-            let factor = f64::from(scale[channel]) / (f64::from(var[channel]) + f64::from(eps)).sqrt();
+            let NormTerms { mean, factor, shift } = terms[channel];
             kernel.mapv_inplace(|w| (f64::from(w) * factor) as f32);
             let old = if conv.bias { f64::from(old_bias[channel]) } else { 0.0 };
-            bias[channel] = ((old - f64::from(mean[channel])) * factor + f64::from(shift[channel])) as f32;
+            bias[channel] = ((old - mean) * factor + shift) as f32;
         }
         new.weights.insert(format!("{}.weight", before.name), weight);
         new.weights.insert(format!("{}.bias", before.name), bias);
         Ok(Some(made))
     })
+}
+
+/// The convolutions that [`fold_batch_norm`] folds a batch norm into, each with that.
+pub fn folds(graph: &Graph) -> Vec<(Value, Value)> {
+    let readers = readers(graph);
+    let takes = |input: &Value| {
+        matches!(&graph.node(*input).op, Op::Conv(conv) if !conv.quantized) && readers[input.index()] == 1
+    };
+    let norms = graph.values().filter(|(_, node)| matches!(node.op, Op::BatchNorm { .. }));
+    norms.filter_map(|(norm, node)| node.inputs.first().copied().filter(takes).map(|conv| (conv, norm))).collect()
+}
+
+/// What a batch norm does to a channel: `(x - mean) factor + shift`.
+pub(crate) struct NormTerms {
+    pub(crate) mean: f64,
+    /// `weight / sqrt(var + eps)`.
+    pub(crate) factor: f64,
+    pub(crate) shift: f64,
+}
+
+/// The terms of each channel of the batch norm `node`; none if it is no batch norm or lacks a parameter.
+pub(crate) fn norm_terms(node: &Node, weights: &Weights) -> Option<Vec<NormTerms>> {
+    let Op::BatchNorm { eps } = node.op else { return None };
+    let of = |suffix: &str| Some(weights.get(&format!("{}.{suffix}", node.name))?.iter().map(|x| f64::from(*x)));
+    let factors = of("weight")?.zip(of("running_var")?).map(|(weight, var)| weight / (var + f64::from(eps)).sqrt());
+    let terms = factors.zip(of("running_mean")?).zip(of("bias")?);
+    Some(terms.map(|((factor, mean), shift)| NormTerms { mean, factor, shift }).collect())
 }
 
 /// Leaves out nodes that no output depends on. Inputs stay.

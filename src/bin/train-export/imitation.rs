@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use kinora::model::graph::{Graph, Node, Op};
+use kinora::model::passes;
 use tch::{Kind, Tensor};
 
 use crate::quantize::Ranges;
@@ -23,13 +24,11 @@ impl Imitation {
     /// For the net of `graph`, whose folded form has its values in `ranges`.
     pub fn new(graph: &Graph, ranges: Ranges) -> Self {
         let (mut norms, mut folded) = (BTreeMap::new(), BTreeMap::new());
-        for node in graph.nodes() {
-            if let (Op::BatchNorm { eps }, Some(input)) = (&node.op, node.inputs.first())
-                && matches!(graph.node(*input).op, Op::Conv(_))
-            {
-                let conv = graph.node(*input).name.clone();
-                norms.insert(conv.clone(), (node.name.clone(), *eps));
-                folded.insert(node.name.clone(), conv);
+        for (conv, norm) in passes::folds(graph) {
+            let (conv, norm) = (graph.node(conv), graph.node(norm));
+            if let Op::BatchNorm { eps } = norm.op {
+                norms.insert(conv.name.clone(), (norm.name.clone(), eps));
+                folded.insert(norm.name.clone(), conv.name.clone());
             }
         }
         Self { ranges, norms, folded }

@@ -5,6 +5,7 @@ use crate::Result;
 use crate::engine::native::kernels::{Extents, Span};
 use crate::engine::native::layers::Work;
 use crate::model::graph::{CHANNELS_FIRST, Node, Op, Pool, PoolFunction};
+use crate::model::passes::norm_terms;
 
 impl Fuser<'_> {
     /// A layer norm over the channels, which the node `index` brings last and another one back.
@@ -29,14 +30,12 @@ impl Fuser<'_> {
 
     /// What the batch norm `node` multiplies each of what it normalises by, and what it adds.
     pub(super) fn affine(&self, node: &Node) -> Result<(Vec<f32>, Vec<f32>)> {
-        let list = |suffix: &str| self.parameter(node, suffix).map(|array| array.iter().copied().map(f64::from));
-        let all = (list("weight"), list("bias"), list("running_mean"), list("running_var"));
-        let (Op::BatchNorm { eps }, (Some(weight), Some(bias), Some(mean), Some(var))) = (&node.op, all) else {
-            return refuse(node, "it has no weights");
-        };
-        let factors: Vec<f64> = weight.zip(var).map(|(weight, var)| weight / (var + f64::from(*eps)).sqrt()).collect();
-        let offset = bias.zip(mean).zip(&factors).map(|((bias, mean), factor)| (bias - mean * factor) as f32).collect();
-        Ok((factors.iter().map(|factor| *factor as f32).collect(), offset))
+        match norm_terms(node, self.weights) {
+            Some(terms) => {
+                Ok(terms.iter().map(|term| (term.factor as f32, (term.shift - term.mean * term.factor) as f32)).unzip())
+            }
+            None => refuse(node, "it has no weights"),
+        }
     }
 
     /// A batch norm over the columns, which the node `index` lets change places with the channels, and another one back.
