@@ -4,17 +4,23 @@ use super::{FREE, Fuser, Quantized, extents, refuse, span};
 use crate::Result;
 use crate::engine::native::kernels::{Extents, Span};
 use crate::engine::native::layers::Work;
-use crate::model::graph::{CHANNELS_FIRST, Node, Op, Pool, PoolFunction};
+use crate::model::graph::{CHANNELS_AND_COLUMNS, CHANNELS_FIRST, Node, Op, Pool, PoolFunction};
 use crate::model::passes::norm_terms;
 
 impl Fuser<'_> {
+    /// The norm that alone reads the transposition `index`, and the one in the order `back` that alone reads the norm.
+    fn norm_between(&self, index: usize, is_norm: fn(&Op) -> bool, back: [usize; 5]) -> Option<(usize, usize)> {
+        let norm = self.reader(index).filter(|norm| is_norm(&self.node_at(*norm).op))?;
+        let is_back = |op: &Op| matches!(op, Op::Transpose(order) if order[..] == back);
+        let back = self.reader(norm).filter(|back| is_back(&self.node_at(*back).op))?;
+        Some((norm, back))
+    }
+
     /// A layer norm over the channels, which the node `index` brings last and another one back.
     pub(super) fn layer_norm(&mut self, index: usize) -> Result<()> {
         let input = self.input(self.node_at(index), 0)?;
-        let norm = self.reader(index).filter(|norm| matches!(self.node_at(*norm).op, Op::LayerNorm { axis: 4, .. }));
-        let back =
-            |back: &usize| matches!(&self.node_at(*back).op, Op::Transpose(order) if order[..] == CHANNELS_FIRST);
-        let Some((norm, back)) = norm.and_then(|norm| Some((norm, self.reader(norm).filter(back)?))) else {
+        let is_norm = |op: &Op| matches!(op, Op::LayerNorm { axis: 4, .. });
+        let Some((norm, back)) = self.norm_between(index, is_norm, CHANNELS_FIRST) else {
             return refuse(self.node_at(index), "only layer norms over the channels run here: choose --engine tract");
         };
         let node = self.node_at(norm);
@@ -41,9 +47,8 @@ impl Fuser<'_> {
     /// A batch norm over the columns, which the node `index` lets change places with the channels, and another one back.
     pub(super) fn column_norm(&mut self, index: usize) -> Result<()> {
         let input = self.input(self.node_at(index), 0)?;
-        let norm = self.reader(index).filter(|norm| matches!(self.node_at(*norm).op, Op::BatchNorm { .. }));
-        let back = |back: &usize| self.node_at(*back).op == self.node_at(index).op;
-        let Some((norm, back)) = norm.and_then(|norm| Some((norm, self.reader(norm).filter(back)?))) else {
+        let is_norm = |op: &Op| matches!(op, Op::BatchNorm { .. });
+        let Some((norm, back)) = self.norm_between(index, is_norm, CHANNELS_AND_COLUMNS) else {
             return refuse(self.node_at(index), "only batch norms over columns run here: choose --engine tract");
         };
         let (factor, offset) = self.affine(self.node_at(norm))?;
