@@ -24,8 +24,9 @@ pub struct Preprocessor {
     small: Vec<u8>,
     /// Of [`Resize::Pad`]: the part of `small` that the picture fills.
     fitted: Vec<u8>,
+    /// Of [`Colour::Motion`], none if there was no frame before.
     previous: Option<Vec<u8>>,
-    /// Of [`Colour::Flow`].
+    /// Of [`Colour::Flow`], none if there was no frame before.
     flow: Option<Box<Pair>>,
 }
 
@@ -34,6 +35,13 @@ struct Pair {
     before: Vec<f32>,
     now: Vec<f32>,
     flow: Flow,
+}
+
+impl Pair {
+    fn new(width: usize, height: usize) -> Self {
+        let gray = || vec![0.0; width * height];
+        Self { before: gray(), now: gray(), flow: Flow::new(width, height) }
+    }
 }
 
 /// Pixels of flow that count as one.
@@ -52,8 +60,6 @@ impl Preprocessor {
     pub fn new(input: &Input) -> Self {
         let affine = input.mean.iter().zip(&input.std).map(|(mean, std)| (1.0 / (255.0 * std), -mean / std)).collect();
         let (width, height) = (input.width as u32, input.height as u32);
-        let gray = || vec![0.0; input.width * input.height];
-        let pair = || Pair { before: gray(), now: gray(), flow: Flow::new(input.width, input.height) };
         Self {
             colour: input.colour,
             resize: input.resize,
@@ -64,7 +70,7 @@ impl Preprocessor {
             small: vec![0; width as usize * height as usize * 3],
             fitted: Vec::new(),
             previous: None,
-            flow: (input.colour == Colour::Flow).then(|| Box::new(pair())),
+            flow: None,
         }
     }
 
@@ -76,6 +82,7 @@ impl Preprocessor {
     /// Forgets the previous frame.
     pub fn reset(&mut self) {
         self.previous = None;
+        self.flow = None;
     }
 
     /// Writes the plane of `frame`, `[C, H, W]`. `false`: there is none yet, as a difference needs a frame before it.
@@ -103,29 +110,32 @@ impl Preprocessor {
                     *out = luma(pixel) * scale + offset;
                 }
             }
-            Colour::Motion | Colour::Flow => {
+            Colour::Motion => {
                 let Some(previous) = &mut self.previous else {
                     self.previous = Some(now.clone());
                     return Ok(false);
                 };
-                if let Some(pair) = &mut self.flow {
-                    for (gray, picture) in [(&mut pair.before, &*previous), (&mut pair.now, now)] {
-                        gray.iter_mut().zip(picture.chunks_exact(3)).for_each(|(gray, pixel)| *gray = luma(pixel));
-                    }
-                    pair.flow.compute(&pair.before, &pair.now, plane);
-                    for (plane, &(scale, offset)) in plane.chunks_exact_mut(pixels).zip(&self.affine) {
-                        let part = |x: f32| x.clamp(-MOST_FLOW, MOST_FLOW) / MOST_FLOW;
-                        plane.iter_mut().for_each(|x| *x = part(*x) * 255.0 * scale + offset);
-                    }
-                    previous.copy_from_slice(now);
-                    return Ok(true);
-                }
                 for (c, (out, &(scale, offset))) in plane.chunks_exact_mut(pixels).zip(&self.affine).enumerate() {
                     for ((out, now), before) in out.iter_mut().zip(now.chunks_exact(3)).zip(previous.chunks_exact(3)) {
                         *out = f32::from(i16::from(now[c]) - i16::from(before[c])) * scale + offset;
                     }
                 }
                 previous.copy_from_slice(now);
+            }
+            Colour::Flow => {
+                let first = self.flow.is_none();
+                let (width, height) = (self.width as usize, self.height as usize);
+                let pair = self.flow.get_or_insert_with(|| Box::new(Pair::new(width, height)));
+                std::mem::swap(&mut pair.before, &mut pair.now);
+                pair.now.iter_mut().zip(now.chunks_exact(3)).for_each(|(gray, pixel)| *gray = luma(pixel));
+                if first {
+                    return Ok(false);
+                }
+                pair.flow.compute(&pair.before, &pair.now, plane);
+                for (plane, &(scale, offset)) in plane.chunks_exact_mut(pixels).zip(&self.affine) {
+                    let part = |x: f32| x.clamp(-MOST_FLOW, MOST_FLOW) / MOST_FLOW;
+                    plane.iter_mut().for_each(|x| *x = part(*x) * 255.0 * scale + offset);
+                }
             }
         }
         Ok(true)
