@@ -2,8 +2,7 @@
 
 use fastrand::Rng;
 use kinora::model::graph::{
-    Binary, Conv, Dense, Element, Graph, NEXT, OUTPUT, Op, Pool, PoolFunction, Quantization, Slice, Unary, Value,
-    Weights,
+    Binary, Conv, Dense, Element, Graph, NEXT, OUTPUT, Op, Pool, Quantization, Slice, Unary, Value, Weights,
 };
 use ndarray::{ArrayD, IxDyn};
 
@@ -87,7 +86,7 @@ impl Net<'_> {
         let pad = vec![(if self.causal { 1 } else { 0 }, 0), (1, 0), (1, 1)];
         let kernel = [1 + usize::from(self.causal), 2, 3];
         let stride = vec![1, 1, self.rng.usize(1..3)];
-        let pool = Pool { pad, stride, function: PoolFunction::Max, ..Pool::average(kernel) };
+        let pool = Pool { pad, stride, ..Pool::max(kernel) };
         let y = self.push(Op::Pool(pool), &[x]);
         self.quantize_as(x, y)
     }

@@ -641,7 +641,7 @@ mod tests {
         });
         let overlapping = Pool { stride: vec![1, 2, 1], ..Pool::average([2, 2, 3]) };
         let pad = vec![(1, 0), (0, 1), (1, 1)];
-        let max = Pool { pad, stride: vec![2, 1, 2], function: PoolFunction::Max, ..Pool::average([3, 2, 3]) };
+        let max = Pool { pad, stride: vec![2, 1, 2], ..Pool::max([3, 2, 3]) };
         let border = Pad { pad: vec![(0, 0), (1, 2), (0, 0), (0, 0), (0, 0)], value: 0.5 };
         for op in [Op::Pool(overlapping), Op::Pool(max), Op::Pad(border)] {
             let (mut graph, clip) = Graph::new([2, 5, 4, 7]);

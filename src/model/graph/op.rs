@@ -210,6 +210,11 @@ impl Pool {
         let function = PoolFunction::Average { count_pad: false };
         Self { function, kernel, stride, pad: vec![(0, 0); rank], dilation: vec![1; rank], ceil: false }
     }
+
+    /// The largest over `kernel`, else as [`Pool::average`].
+    pub fn max(kernel: impl Into<Vec<usize>>) -> Self {
+        Self { function: PoolFunction::Max, ..Self::average(kernel) }
+    }
 }
 
 /// What becomes of a window.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::model::graph::{Conv, Pool, PoolFunction, steps};
+use crate::model::graph::{Conv, Pool, steps};
 
 fn run_one(op: Op, element: Element, values: &[f64]) -> Vec<f64> {
     let mut graph = Graph::default();
@@ -24,7 +24,7 @@ fn quantisation_rounds_half_to_even_and_saturates() {
 
 #[test]
 fn padding_never_is_the_maximum() {
-    let pool = Pool { function: PoolFunction::Max, pad: vec![(1, 1)], stride: vec![1], ..Pool::average([3]) };
+    let pool = Pool { pad: vec![(1, 1)], stride: vec![1], ..Pool::max([3]) };
     assert_eq!(run_one(Op::Pool(pool.clone()), Element::F32, &[-3.0, -1.0, -2.0, -5.0]), [-1.0, -1.0, -1.0, -2.0]);
     assert_eq!(run_one(Op::Pool(pool), Element::I8, &[-3.0, -128.0]), [-3.0, -3.0]);
 }

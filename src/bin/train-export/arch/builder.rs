@@ -1,7 +1,7 @@
 //! What the architectures are put together from.
 
 use kinora::Result;
-use kinora::model::graph::{Binary, Conv, Element, Graph, NEXT, OUTPUT, Op, Pool, PoolFunction, Slice, Unary, Value};
+use kinora::model::graph::{Binary, Conv, Element, Graph, NEXT, OUTPUT, Op, Pool, Slice, Unary, Value};
 
 /// Added to the variance by every batch norm.
 const EPS: f32 = 1e-5;
@@ -68,7 +68,7 @@ impl Builder {
     /// Adds a max pool with the padding of this net.
     pub fn max_pool(&mut self, name: String, x: Value, kernel: [usize; 3], stride: [usize; 3]) -> Result<Value> {
         let Conv { pad, .. } = self.conv_op(0, kernel, stride);
-        let pool = Pool { stride: stride.into(), pad, function: PoolFunction::Max, ..Pool::average(kernel) };
+        let pool = Pool { stride: stride.into(), pad, ..Pool::max(kernel) };
         self.graph.push(name, Op::Pool(pool), &[x])
     }
 

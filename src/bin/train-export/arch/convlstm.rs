@@ -9,7 +9,7 @@
 //! picture in which little happens is so small that a head learns slowly from it.
 
 use kinora::Result;
-use kinora::model::graph::{CHANNELS_AND_COLUMNS, Conv, Graph, Op, Pool, PoolFunction, Unary, Value};
+use kinora::model::graph::{CHANNELS_AND_COLUMNS, Conv, Graph, Op, Pool, Unary, Value};
 
 use super::builder::Builder;
 use super::{Architecture, Gates};
@@ -85,9 +85,7 @@ fn norm(net: &mut Builder, options: &Architecture, name: &str, x: Value) -> Resu
 
 /// The largest of `side` by `side` pixels; what is left over at the ends is left out.
 fn pool(net: &mut Builder, name: &str, x: Value, side: usize) -> Result<Value> {
-    let kernel = [1, side, side];
-    let pool = Pool { function: PoolFunction::Max, stride: kernel.into(), ..Pool::average(kernel) };
-    net.graph.push(format!("{name}.pool"), Op::Pool(pool), &[x])
+    net.graph.push(format!("{name}.pool"), Op::Pool(Pool::max([1, side, side])), &[x])
 }
 
 pub fn edge(options: &Architecture, [channels, _, height, width]: [usize; 4], classes: usize) -> Result<Graph> {

@@ -3,7 +3,7 @@
 //! is odd; each convolution followed by batch norm and ReLU; mean over 2x7x7 and then over time. The authors average logits over
 //! time; the mean of what a dense layer sees is the same.
 
-use kinora::model::graph::{Conv, Graph, Op, Pool, PoolFunction, Value};
+use kinora::model::graph::{Conv, Graph, Op, Pool, Value};
 use kinora::{Error, ErrorKind, Result};
 
 use super::builder::Builder;
@@ -80,7 +80,7 @@ impl Net {
 
     fn max_pool(&mut self, name: &str, x: Value, kernel: [usize; 3], stride: [usize; 3]) -> Result<Value> {
         let pad = self.same(x, kernel, stride);
-        let pool = Pool { stride: stride.into(), pad, function: PoolFunction::Max, ..Pool::average(kernel) };
+        let pool = Pool { stride: stride.into(), pad, ..Pool::max(kernel) };
         self.builder.graph.push(format!("{name}.pool"), Op::Pool(pool), &[x])
     }
 

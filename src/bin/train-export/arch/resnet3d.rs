@@ -5,7 +5,7 @@
 //! or, without parameters, every other position with zeros for the channels that are missing (type A).
 
 use kinora::Result;
-use kinora::model::graph::{Graph, Op, Pad, Pool, PoolFunction, Value};
+use kinora::model::graph::{Graph, Op, Pad, Pool, Value};
 
 use super::Architecture;
 use super::builder::Builder;
@@ -54,7 +54,7 @@ fn block(
         let y = net.conv(format!("{name}.shortcut"), input, wanted, [1; 3], stride)?;
         net.norm(format!("{name}.shortcut.norm"), y)?
     } else {
-        let thin = Pool { stride: stride.into(), function: PoolFunction::Max, ..Pool::average([1; 3]) };
+        let thin = Pool { stride: stride.into(), ..Pool::max([1; 3]) };
         let y = net.graph.push(format!("{name}.shortcut.thin"), Op::Pool(thin), &[input])?;
         let mut pad = vec![(0, 0); 5];
         pad[1].1 = wanted - given;

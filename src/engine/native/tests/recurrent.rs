@@ -1,7 +1,7 @@
 //! Nets that remember: frame by frame against their definition, windows against streams, kernels against kernels.
 
 use super::*;
-use crate::model::graph::{NEXT, OUTPUT, PoolFunction, Slice};
+use crate::model::graph::{NEXT, OUTPUT, Slice};
 use crate::model::reference::Tensor;
 
 const FRAMES: usize = 6;
@@ -188,9 +188,7 @@ fn what_is_no_recurrent_net_of_one_frame_is_refused() {
     let (mut padded, clip) = Graph::new([1, 1, 8, 8]);
     let state = padded.input("s", Element::F32, &[1, 1, 1, 8, 8]).unwrap();
     let next = padded.push("next", Op::Binary(Binary::Add), &[clip, state]).unwrap();
-    let pool =
-        GraphPool { pad: vec![(1, 0), (0, 0), (0, 0)], function: PoolFunction::Max, ..GraphPool::average([2, 1, 1]) };
-    let pool = GraphPool { stride: vec![1; 3], ..pool };
+    let pool = GraphPool { pad: vec![(1, 0), (0, 0), (0, 0)], stride: vec![1; 3], ..GraphPool::max([2, 1, 1]) };
     let x = padded.push("pool", Op::Pool(pool), &[next]).unwrap();
     let mean = padded.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
     padded.set_outputs(vec![(OUTPUT.into(), mean), ("s.next".into(), next)]).unwrap();

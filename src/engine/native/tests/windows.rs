@@ -1,7 +1,7 @@
 //! Pools of all kinds, branches that are joined, and channels of zeros: against their definition, and as streams.
 
 use super::*;
-use crate::model::graph::{CHANNELS_AND_COLUMNS, CHANNELS_FIRST, CHANNELS_LAST, Pad, PoolFunction};
+use crate::model::graph::{CHANNELS_AND_COLUMNS, CHANNELS_FIRST, CHANNELS_LAST, Pad};
 
 /// Through u8 and back as `from` is, if the net is quantised.
 fn alike(net: &mut Builder<'_>, from: Value, x: Value) -> Value {
@@ -20,9 +20,8 @@ fn pool(net: &mut Builder<'_>, x: Value, max: bool, stride: [usize; 3]) -> Value
         0 if net.causal => (kernel[0] - 1, 0),
         axis => (kernel[axis] / 2, (kernel[axis] - 1) / 2),
     });
-    let kernel = if max { kernel } else { [1, kernel[1], kernel[2]] };
-    let function = if max { PoolFunction::Max } else { PoolFunction::Average { count_pad: false } };
-    let pool = GraphPool { function, stride: stride.into(), pad: pad.into(), dilation, ..GraphPool::average(kernel) };
+    let pool = if max { GraphPool::max(kernel) } else { GraphPool::average([1, kernel[1], kernel[2]]) };
+    let pool = GraphPool { stride: stride.into(), pad: pad.into(), dilation, ..pool };
     let name = net.name("pool");
     let y = net.graph.push(name, Op::Pool(pool), &[x]).unwrap();
     if max { alike(net, x, y) } else { net.quantize(y, false) }
@@ -73,7 +72,7 @@ fn branches(seed: u64, frames: usize, quantized: bool, causal: bool) -> (Graph, 
     let over_time = net.random.usize(1..=2);
     let first = pool(&mut net, x, true, [over_time, 1, 2]);
     let name = net.name("thin");
-    let thin = GraphPool { function: PoolFunction::Max, stride: vec![over_time, 1, 2], ..GraphPool::average([1; 3]) };
+    let thin = GraphPool { stride: vec![over_time, 1, 2], ..GraphPool::max([1; 3]) };
     let second = net.graph.push(name, Op::Pool(thin), &[x]).unwrap();
     let second = alike(&mut net, x, second);
     let [a, b] = [first, second].map(|value| net.graph.node(value).shape.clone());
@@ -131,8 +130,7 @@ fn integers_on_another_scale_are_refused() {
     let mut random = Rng::with_seed(1);
     let mut net = Builder { quantized: true, ..Builder::floats(graph, &mut random, true) };
     let x = net.quantize(clip, false);
-    let pool = GraphPool { function: PoolFunction::Max, ..GraphPool::average([1, 2, 2]) };
-    let x = net.graph.push("pool", Op::Pool(pool), &[x]).unwrap();
+    let x = net.graph.push("pool", Op::Pool(GraphPool::max([1, 2, 2])), &[x]).unwrap();
     let x = net.quantize(x, false);
     net.graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();
     let refused = fuse(&net.graph, &net.weights).err().unwrap().to_string();
@@ -143,7 +141,7 @@ fn integers_on_another_scale_are_refused() {
 #[test]
 fn several_frame_rates_are_not_streamed() {
     let (mut graph, clip) = Graph::new([2, 1, 8, 8]);
-    let thin = GraphPool { function: PoolFunction::Max, stride: vec![2, 1, 1], ..GraphPool::average([1; 3]) };
+    let thin = GraphPool { stride: vec![2, 1, 1], ..GraphPool::max([1; 3]) };
     let x = graph.push("thin", Op::Pool(thin), &[clip]).unwrap();
     let x = graph.push("product", Op::Binary(Binary::Mul), &[clip, x]).unwrap();
     graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[x]).unwrap();

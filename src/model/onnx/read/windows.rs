@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
             return Err(call.refuse(format_args!("[N, C, ...] wanted, {shape:?} given")));
         }
         let op = match call.op() {
-            "GlobalMaxPool" => Op::Pool(Pool { function: PoolFunction::Max, ..Pool::average(&shape[2..]) }),
+            "GlobalMaxPool" => Op::Pool(Pool::max(&shape[2..])),
             _ => Op::Mean { axes: (2..shape.len()).collect(), keep: true },
         };
         self.push(call, op, &[x])
