@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "common/data.rs"]
+mod data;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,20 +51,6 @@ const TABLE: &[(&str, Expect)] = &[
     ("torchcodec/testsrc2_odd_height_and_width_444.mp4", Reads(321, 241, 25)),
 ];
 
-/// The folder `name` of the test data, or `None` where there are none and that is allowed.
-fn data(test: &str, name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("KINORA_TEST_DATA")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data")), PathBuf::from);
-    let folder = root.join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let required = std::env::var_os("KINORA_REQUIRE_DATA").is_some_and(|value| value == "1");
-    assert!(!required, "{} is not there", folder.display());
-    eprintln!("left out: {test}: no {}", folder.display());
-    None
-}
-
 /// Opens `path` and reads at most `limit` pictures: width, height, their number.
 fn read(path: &Path, limit: u64) -> Result<(u32, u32, u64), Error> {
     let mut source = open(&format!("file:{}", path.display()), &Options::default(), &Stop::default())?;
@@ -96,7 +85,7 @@ fn assert_refusal(error: &Error, path: &Path, fragment: &str) {
 
 #[test]
 fn odd_videos_are_read_or_refused_as_the_table_says() {
-    let Some(folder) = data("odd_videos_are_read_or_refused_as_the_table_says", "odd_videos") else { return };
+    let Some(folder) = data::folder("odd_videos_are_read_or_refused_as_the_table_says", "odd_videos") else { return };
     let mut files = Vec::new();
     files_below(&folder, &mut files);
     let found: BTreeSet<_> = files.iter().map(|p| p.strip_prefix(&folder).unwrap().to_str().unwrap()).collect();
@@ -115,7 +104,7 @@ fn odd_videos_are_read_or_refused_as_the_table_says() {
 
 #[test]
 fn every_real_clip_is_read() {
-    let Some(folder) = data("every_real_clip_is_read", "clips") else { return };
+    let Some(folder) = data::folder("every_real_clip_is_read", "clips") else { return };
     let mut files = Vec::new();
     files_below(&folder, &mut files);
     assert!(!files.is_empty());

@@ -2,6 +2,9 @@
 //! what is read is written and read back the same. Needs the shared test data.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/data.rs"]
+mod data;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -65,14 +68,7 @@ fn parameters(op: &str) -> std::ops::Range<usize> {
 
 #[test]
 fn onnx_node_tests() {
-    let data = std::env::var_os("KINORA_TEST_DATA")
-        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data").into(), PathBuf::from);
-    let folder = data.join("onnx");
-    if !folder.is_dir() {
-        assert!(std::env::var("KINORA_REQUIRE_DATA").as_deref() != Ok("1"), "no {}", folder.display());
-        eprintln!("left out: onnx_node_tests: no {}", folder.display());
-        return;
-    }
+    let Some(folder) = data::folder("onnx_node_tests", "onnx") else { return };
     let mut tests: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     tests.sort();
     let (mut ran, mut wrong) = (0, vec![]);

@@ -1,6 +1,9 @@
 //! The shipped models give right answers: on mannequins that they were not trained on, and on real people.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/data.rs"]
+mod data;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,14 +101,7 @@ fn the_graph_gives_the_golden_logits() {
 /// Real gestures without any training on real people, an eighth of the clips; needs the shared test data.
 #[test]
 fn real_gestures_are_recognized() {
-    let data = std::env::var_os("KINORA_TEST_DATA")
-        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data").into(), PathBuf::from);
-    let gestures = data.join("gestures");
-    if !gestures.is_dir() {
-        assert!(std::env::var("KINORA_REQUIRE_DATA").as_deref() != Ok("1"), "no {}", gestures.display());
-        eprintln!("left out: real_gestures_are_recognized: no {}", gestures.display());
-        return;
-    }
+    let Some(gestures) = data::folder("real_gestures_are_recognized", "gestures") else { return };
     let bundle = shipped("mannequin");
     let engine = engine::open(&bundle, &Options::default()).unwrap();
     let runner = Runner::new(&*engine, &bundle.manifest).unwrap();

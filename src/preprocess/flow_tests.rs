@@ -1,5 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-use std::path::{Path, PathBuf};
+
+#[path = "../../tests/common/data.rs"]
+mod data;
+
+use std::path::Path;
 
 use super::*;
 
@@ -82,13 +86,7 @@ fn end_point_error(a: &[f32], b: &[f32]) -> f32 {
 /// Beside the published program on the published pictures: its flow and its error against the truth, 0.215 and 1.690.
 #[test]
 fn it_is_the_published_flow() {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let data = std::env::var_os("KINORA_TEST_DATA").map_or(shared, PathBuf::from).join("flow");
-    if !data.is_dir() {
-        assert!(std::env::var("KINORA_REQUIRE_DATA").as_deref() != Ok("1"), "no {}", data.display());
-        eprintln!("left out: it_is_the_published_flow: no {}", data.display());
-        return;
-    }
+    let Some(data) = data::folder("it_is_the_published_flow", "flow") else { return };
     for ([from, to, truth, reference], wanted) in [
         (
             [

@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/data.rs"]
+mod data;
 mod failures;
 mod run;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Bench, json_lines, probe, text, video};
+use super::{Bench, data, json_lines, probe, text, video};
 
 const FAST: [&str; 2] = ["--no-realtime", "--quiet"];
 
@@ -167,14 +167,7 @@ fn bench_and_inspect_tell_about_the_model() {
 /// Every real clip runs; needs the shared test data.
 #[test]
 fn real_clips_run() {
-    let data = std::env::var_os("KINORA_TEST_DATA")
-        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data").into(), std::path::PathBuf::from);
-    let clips = data.join("clips");
-    if !clips.is_dir() {
-        assert!(std::env::var("KINORA_REQUIRE_DATA").as_deref() != Ok("1"), "no {}", clips.display());
-        eprintln!("left out: real_clips_run: no {}", clips.display());
-        return;
-    }
+    let Some(clips) = data::folder("real_clips_run", "clips") else { return };
     let bench = Bench::new();
     let mut count = 0;
     let mut folders = vec![clips];

@@ -1,6 +1,9 @@
 //! The program as a whole, by its command line.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../../tests/common/data.rs"]
+mod shared;
+
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
@@ -15,18 +18,6 @@ fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
 }
 
-/// The shared real clips, if they are there.
-fn gestures() -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let gestures = std::env::var_os("KINORA_TEST_DATA").map_or(shared, PathBuf::from).join("gestures");
-    assert!(
-        gestures.is_dir() || std::env::var("KINORA_REQUIRE_DATA").as_deref() != Ok("1"),
-        "no {}",
-        gestures.display()
-    );
-    gestures.is_dir().then_some(gestures)
-}
-
 fn train_export(line: &str) {
     let words = std::iter::once("train-export").chain(line.split_whitespace());
     run(Cli::try_parse_from(words).unwrap_or_else(|why| panic!("{why}")).command).expect(line);
@@ -38,10 +29,7 @@ fn train_export(line: &str) {
 /// make much of little, tract's integers, which are rounded elsewhere, are not near enough).
 #[test]
 fn every_architecture_learns_real_clips() {
-    let Some(gestures) = gestures() else {
-        eprintln!("left out: every_architecture_learns_real_clips: no shared clips");
-        return;
-    };
+    let Some(gestures) = shared::folder("every_architecture_learns_real_clips", "gestures") else { return };
     let dir = tempfile::tempdir().unwrap();
     let [classes, films] = ["classes", "films"].map(|name| dir.path().join(name));
     std::fs::create_dir(&films).unwrap();
