@@ -53,6 +53,7 @@ fn describe_input(out: &mut Page, manifest: &Manifest) {
         Colour::Rgb => "red, green, blue",
         Colour::Gray => "gray",
         Colour::Flow => "optical flow from the frame before",
+        Colour::RgbFlow => "red, green, blue and optical flow from the frame before",
         Colour::Motion => "differences of red, green, blue to the frame before",
     };
     let resize = match input.resize {

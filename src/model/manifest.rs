@@ -77,6 +77,9 @@ pub enum Colour {
     Motion,
     /// How far each pixel moved since the previous sampled frame, to the right and down.
     Flow,
+    /// The channels of `rgb` and then those of `flow`: what a net of two streams sees.
+    #[serde(rename = "rgb+flow")]
+    RgbFlow,
 }
 
 impl Colour {
@@ -86,12 +89,13 @@ impl Colour {
             Self::Rgb | Self::Motion => 3,
             Self::Gray => 1,
             Self::Flow => 2,
+            Self::RgbFlow => 5,
         }
     }
 
     /// Whether a plane says what changed since the frame before: then T planes need T + 1 frames.
     pub fn needs_previous(self) -> bool {
-        matches!(self, Self::Motion | Self::Flow)
+        matches!(self, Self::Motion | Self::Flow | Self::RgbFlow)
     }
 }
 

@@ -51,6 +51,15 @@ fn luma(rgb: &[u8]) -> f32 {
     0.299 * f32::from(rgb[0]) + 0.587 * f32::from(rgb[1]) + 0.114 * f32::from(rgb[2])
 }
 
+/// Writes the channels of a picture, `[3, H, W]`.
+fn rgb(picture: &[u8], affine: &[(f32, f32)], plane: &mut [f32]) {
+    for (c, (out, &(scale, offset))) in plane.chunks_exact_mut(picture.len() / 3).zip(affine).enumerate() {
+        for (out, pixel) in out.iter_mut().zip(picture.chunks_exact(3)) {
+            *out = f32::from(pixel[c]) * scale + offset;
+        }
+    }
+}
+
 fn internal(what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Internal, format_args!("resizing: {what}"))
 }
@@ -97,13 +106,7 @@ impl Preprocessor {
         let now = &self.small;
         let pixels = plane.len() / self.colour.channels();
         match self.colour {
-            Colour::Rgb => {
-                for (c, (out, &(scale, offset))) in plane.chunks_exact_mut(pixels).zip(&self.affine).enumerate() {
-                    for (out, pixel) in out.iter_mut().zip(now.chunks_exact(3)) {
-                        *out = f32::from(pixel[c]) * scale + offset;
-                    }
-                }
-            }
+            Colour::Rgb => rgb(now, &self.affine, plane),
             Colour::Gray => {
                 let (scale, offset) = self.affine[0];
                 for (out, pixel) in plane.iter_mut().zip(now.chunks_exact(3)) {
@@ -122,23 +125,32 @@ impl Preprocessor {
                 }
                 previous.copy_from_slice(now);
             }
-            Colour::Flow => {
-                let first = self.flow.is_none();
-                let (width, height) = (self.width as usize, self.height as usize);
-                let pair = self.flow.get_or_insert_with(|| Box::new(Pair::new(width, height)));
-                std::mem::swap(&mut pair.before, &mut pair.now);
-                pair.now.iter_mut().zip(now.chunks_exact(3)).for_each(|(gray, pixel)| *gray = luma(pixel));
-                if first {
-                    return Ok(false);
-                }
-                pair.flow.compute(&pair.before, &pair.now, plane);
-                for (plane, &(scale, offset)) in plane.chunks_exact_mut(pixels).zip(&self.affine) {
-                    let part = |x: f32| x.clamp(-MOST_FLOW, MOST_FLOW) / MOST_FLOW;
-                    plane.iter_mut().for_each(|x| *x = part(*x) * 255.0 * scale + offset);
-                }
+            Colour::Flow => return Ok(self.flow(0, plane)),
+            Colour::RgbFlow => {
+                let (colours, flow) = plane.split_at_mut(3 * pixels);
+                rgb(now, &self.affine, colours);
+                return Ok(self.flow(3, flow));
             }
         }
         Ok(true)
+    }
+
+    /// Writes the flow to the picture in `small` from the one before, whose channels are those of the plane from `first` on.
+    /// `false`: there was none before.
+    fn flow(&mut self, first: usize, plane: &mut [f32]) -> bool {
+        let before = self.flow.is_some();
+        let (width, height) = (self.width as usize, self.height as usize);
+        let pair = self.flow.get_or_insert_with(|| Box::new(Pair::new(width, height)));
+        std::mem::swap(&mut pair.before, &mut pair.now);
+        pair.now.iter_mut().zip(self.small.chunks_exact(3)).for_each(|(gray, pixel)| *gray = luma(pixel));
+        if before {
+            pair.flow.compute(&pair.before, &pair.now, plane);
+            for (plane, &(scale, offset)) in plane.chunks_exact_mut(width * height).zip(&self.affine[first..]) {
+                let part = |x: f32| x.clamp(-MOST_FLOW, MOST_FLOW) / MOST_FLOW;
+                plane.iter_mut().for_each(|x| *x = part(*x) * 255.0 * scale + offset);
+            }
+        }
+        before
     }
 
     /// Brings the picture to the model's size, into `small`.
@@ -277,6 +289,36 @@ mod tests {
                 mean(down)
             );
         }
+        Ok(())
+    }
+
+    /// Of two streams the planes of either lie one after the other, each normalised by its own numbers.
+    #[test]
+    fn two_streams_see_what_each_sees() -> Result<()> {
+        let of = |colour: Colour| {
+            let mut input = input(colour, Resize::Crop, (16, 12));
+            if colour == Colour::Flow {
+                (input.mean, input.std) = (vec![0.1, -0.2], vec![0.5, 2.0]);
+            }
+            input
+        };
+        let mut both = of(Colour::RgbFlow);
+        both.mean = [of(Colour::Rgb).mean, of(Colour::Flow).mean].concat();
+        both.std = [of(Colour::Rgb).std, of(Colour::Flow).std].concat();
+        let mut all = [both, of(Colour::Rgb), of(Colour::Flow)].map(|input| Preprocessor::new(&input));
+        let mut rng = fastrand::Rng::with_seed(3);
+        for n in 0..3 {
+            let mut frame = Frame::new(20, 12);
+            frame.data_mut().fill_with(|| rng.u8(..));
+            let planes: Vec<_> = all.iter_mut().map(|pre| plane(pre, &frame)).collect::<Result<_>>()?;
+            match &planes[..] {
+                [Some(both), Some(rgb), Some(flow)] => assert_eq!(*both, [&rgb[..], flow].concat()),
+                [both, _, flow] => assert!(n == 0 && both.is_none() && flow.is_none(), "{n}"),
+                _ => unreachable!(),
+            }
+        }
+        all[0].reset();
+        assert_eq!(plane(&mut all[0], &Frame::new(20, 12))?, None);
         Ok(())
     }
 

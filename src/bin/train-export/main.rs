@@ -9,6 +9,7 @@ mod export;
 mod imitation;
 mod init;
 mod interpreter;
+mod join;
 mod loss;
 mod optimizer;
 mod options;
@@ -57,6 +58,8 @@ enum Command {
     Tune(evaluation::TuneArgs),
     /// Write a trained model as a bundle
     Export(export::ExportArgs),
+    /// Join two bundles, one of which sees pictures and one optical flow, into one whose logits are the sum of theirs
+    Join(join::JoinArgs),
 }
 
 #[derive(clap::Args)]
@@ -151,6 +154,7 @@ fn run(command: Command) -> Result<()> {
         Command::Evaluate(args) => evaluation::command(args),
         Command::Tune(args) => evaluation::tune(&args),
         Command::Export(args) => export::command(&args).map(|_| ()),
+        Command::Join(args) => join::command(&args).map(|_| ()),
     }
 }
 

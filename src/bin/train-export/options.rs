@@ -83,6 +83,7 @@ impl ModelArgs {
             Colour::Rgb | Colour::Gray => (0.45, 0.225),
             Colour::Motion => (0.0, 0.25),
             Colour::Flow => (0.0, 1.0),
+            Colour::RgbFlow => return Err(Error::new(ErrorKind::Usage, "two streams are trained apart, then joined")),
         };
         let channels = colour.channels();
         let size = self.size.unwrap_or(self.arch.picture_size());

@@ -205,6 +205,15 @@ impl Fuser<'_> {
                 let (end, quantized) = self.quantize(index);
                 self.layer(index, end, Work::Load, vec![], quantized)
             }
+            // Of what is no layer's own, such as some channels of the clip.
+            Op::Quantize(q) => {
+                let (place, to) = (self.input(node, 0)?, per_tensor(node, q)?);
+                if self.network.values[place].quantized.is_some() {
+                    return refuse(node, "it quantises integers");
+                }
+                let same = Work::Unary(Unary::Clip { min: FREE.0, max: FREE.1 });
+                self.layer(index, index, same, vec![place], Some(to))
+            }
             Op::Dequantize(q) => {
                 let place = self.input(node, 0)?;
                 if self.network.values[place].quantized != Some(per_tensor(node, q)?) {
@@ -227,7 +236,19 @@ impl Fuser<'_> {
             }
             &Op::Slice(Slice { axis: 1, start, step: 1, .. }) => {
                 let place = self.input(node, 0)?;
-                self.view(index, Origin::Part(place, start), self.network.values[place].quantized)
+                let quantized = self.network.values[place].quantized;
+                self.view(index, Origin::Part(place, start), quantized)?;
+                // Functions of elements read some channels of a value where they are, others want frames of their own.
+                let functions = |reader: &usize| {
+                    let op = self.graph.nodes().get(*reader).map(|node| &node.op);
+                    matches!(op, Some(Op::Unary(_) | Op::Binary(_) | Op::Quantize(_) | Op::Concat { .. }))
+                };
+                match self.places[index] {
+                    Some(part) if !self.readers[index].iter().all(functions) => {
+                        self.layer(index, index, Work::Concat, vec![part], quantized)
+                    }
+                    _ => Ok(()),
+                }
             }
             Op::Transpose(order) if order[..] == CHANNELS_LAST => self.layer_norm(index),
             Op::Transpose(order) if order[..] == CHANNELS_AND_COLUMNS => self.column_norm(index),

@@ -199,20 +199,23 @@ fn check_recurrent(network: &Network) -> Result<()> {
 
 /// Refuses a network that cannot be streamed, naming the layer that sees frames that come later.
 pub fn check_causal(network: &Network) -> Result<()> {
-    let mut averaged = false;
     // Frames of the stream from one of a value's to the next, and whether they are means.
     let mut rates = vec![(1, false); network.values.len()];
     for layer in &network.layers {
-        averaged |= matches!(layer.work, Work::Mean { .. });
         let mut read = layer.inputs.iter().map(|input| rates[network.root(*input).0]);
         let (rate, mean) = read.next().unwrap_or((1, false));
         let stride = layer.work.extents().map_or(1, |extents| extents.stride[0]);
-        let own = (rate * stride, mean || matches!(layer.work, Work::Mean { .. }));
+        let averages = matches!(layer.work, Work::Mean { .. });
+        let own = (rate * stride, mean || averages);
         // What is added to a convolution's result comes as often as that.
         if read.any(|other| other != own) {
             return refuse(layer, "it cannot be streamed: what it reads has several frame rates: choose --mode window");
         }
         rates[layer.output] = own;
+        // In a clip there is one mean, in a stream there are others before it.
+        if mean && (averages || layer.work.extents().is_some_and(|extents| extents.kernel[0] > 1)) {
+            return refuse(layer, "it cannot be streamed: it sees several means over time: choose --mode window");
+        }
         if let Some(extents) = layer.work.extents() {
             let Extents { kernel, pad, .. } = extents;
             let (wanted, pad) = (extents.frames() - 1, pad[0]);
@@ -224,19 +227,13 @@ pub fn check_causal(network: &Network) -> Result<()> {
                 );
                 return refuse(layer, why);
             }
-            // In a clip there is one mean, in a stream there are others before it.
-            if averaged && kernel[0] > 1 {
-                let why = "it cannot be streamed: it sees several means over time: choose --mode window";
-                return refuse(layer, why);
-            }
         }
     }
-    match network.layers.iter().filter(|layer| matches!(layer.work, Work::Mean { .. })).count() {
-        1 => Ok(()),
-        n => Err(Error::new(
-            ErrorKind::Engine,
-            format_args!("engine native: a streamed net has one mean over time, not {n}: choose --mode window"),
-        )),
+    match network.layers.last() {
+        Some(last) if !rates[last.output].1 => {
+            refuse(last, "it cannot be streamed: it is no mean over time: choose --mode window")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -159,13 +159,7 @@ impl Parts<'_> {
             let net = (self.graph, &model.weights);
             bundle::write(dir, bundle::Parts { manifest, labels, model: net, int8, golden: first })
         };
-        let mut name = dir.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.check", std::process::id()));
-        let draft = dir.with_file_name(name);
-        let agreed = write(&draft).map_err(Into::into).and_then(|bundle| compare(&bundle, self.golden));
-        let _ = std::fs::remove_dir_all(&draft);
-        let (engine, deviation) = agreed?;
-        let bundle = write(dir)?;
+        let (bundle, (engine, deviation)) = write_checked(dir, write, |bundle| compare(bundle, self.golden))?;
         log::info!(
             "{}: {}, {} classes, {} clips: the logits of {engine} and the trainer differ by {deviation:.1e} of the largest",
             dir.display(),
@@ -175,6 +169,24 @@ impl Parts<'_> {
         );
         Ok(bundle)
     }
+}
+
+/// Writes a bundle beside `dir` first, and to `dir` only when `check` agrees.
+///
+/// # Errors
+/// Those of `write` and `check`.
+pub fn write_checked<T>(
+    dir: &Path,
+    write: impl Fn(&Path) -> kinora::Result<Bundle>,
+    check: impl FnOnce(&Bundle) -> Result<T>,
+) -> Result<(Bundle, T)> {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.check", std::process::id()));
+    let draft = dir.with_file_name(name);
+    let checked = write(&draft).map_err(Into::into).and_then(|bundle| check(&bundle));
+    let _ = std::fs::remove_dir_all(&draft);
+    let found = checked?;
+    Ok((write(dir)?, found))
 }
 
 /// A clip of noise and the trainer's logits for it in f32 on the CPU.
