@@ -72,6 +72,9 @@ struct ShowArgs {
     /// Print a diagram in Graphviz' language instead of a table: `| dot -Tsvg > net.svg` draws it
     #[arg(long)]
     dot: bool,
+    /// Print a diagram as SVG instead of a table: `> net.svg`, for a browser
+    #[arg(long, conflicts_with = "dot")]
+    svg: bool,
 }
 
 #[derive(clap::Args)]
@@ -162,9 +165,11 @@ fn show(args: &ShowArgs) -> Result<()> {
     let (architecture, input) = (args.model.architecture()?, args.model.input()?);
     let shape = [input.colour.channels(), input.frames, input.height, input.width];
     let graph = architecture.graph(shape, args.classes)?;
-    match args.dot {
-        true => print!("{}", arch::dot(&graph, &architecture.to_string())),
-        false => println!("{architecture}\n{}", arch::table(&graph).trim_end()),
+    let name = architecture.to_string();
+    match (args.dot, args.svg) {
+        (true, _) => print!("{}", arch::dot(&graph, &name)),
+        (_, true) => print!("{}", arch::svg(&graph, &name)),
+        _ => println!("{name}\n{}", arch::table(&graph).trim_end()),
     }
     Ok(())
 }

@@ -1,14 +1,12 @@
 //! A graph as a diagram in Graphviz' language: `dot -Tsvg` draws it.
 
-use kinora::model::graph::Graph;
+use kinora::model::graph::{Graph, Node};
 
 /// The layers of `graph` and what they read. Dashed: what a state becomes in the next frame.
 pub fn dot(graph: &Graph, title: &str) -> String {
     let mut text = format!("digraph {title:?} {{\n  label={title:?};\n  node [shape=box, fontname=\"sans-serif\"];\n");
     for (value, node) in graph.values() {
-        let shape = node.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
-        let label = format!("{}\\n{}\\n{shape}", node.name, node.op);
-        text += &format!("  n{} [label=\"{label}\"];\n", value.index());
+        text += &format!("  n{} [label=\"{}\"];\n", value.index(), label(node).join("\\n"));
         for input in &node.inputs {
             text += &format!("  n{} -> n{};\n", input.index(), value.index());
         }
@@ -17,6 +15,12 @@ pub fn dot(graph: &Graph, title: &str) -> String {
         text += &format!("  n{} -> n{} [style=dashed, constraint=false];\n", next.index(), state.index());
     }
     text + "}\n"
+}
+
+/// What a node's box says: its name, its operation, the shape of its result.
+pub fn label(node: &Node) -> [String; 3] {
+    let shape = node.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    [node.name.clone(), node.op.to_string(), shape]
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod i3d;
 mod peers;
 mod r2plus1d;
 mod resnet3d;
+mod svg;
 mod table;
 mod tutorial;
 
@@ -21,6 +22,7 @@ use kinora::model::manifest::Colour;
 use kinora::{Error, ErrorKind, Result};
 
 pub use dot::dot;
+pub use svg::svg;
 pub use table::table;
 
 /// A family of architectures: what its name in `--arch` stands for.
