@@ -95,6 +95,10 @@ struct TrainArgs {
     /// Bundle, run or checkpoint to take the first weights from
     #[arg(long, value_name = "PATH")]
     init: Option<PathBuf>,
+    /// Weights of a 2-D net to take the first weights from, repeated along time: a state dict of safetensors with the names of
+    /// our parameters, or of torchvision's GoogLeNet for i3d-rgb and i3d-flow, its ResNets for resnet3d-18 to -152 and r3d-18
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["init", "qat", "resume"])]
+    inflate: Option<PathBuf>,
     /// Bundle that was exported with --int8: train on from its weights, rounding as its integers do, so that the net makes
     /// up for it; a small --lr such as 1e-4 is enough
     #[arg(long, value_name = "DIR", conflicts_with = "init")]
@@ -184,6 +188,7 @@ fn train(args: TrainArgs) -> Result<()> {
         mode: args.mode,
         recipe: recipe(),
         init: args.init,
+        inflate: args.inflate,
         qat: args.qat,
         resume: args.resume,
         out: args.out,

@@ -18,6 +18,15 @@ fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
 }
 
+#[test]
+fn what_excludes_one_another_is_refused() {
+    for line in ["show --dot --svg", "train --out x --inflate y --resume", "train --out x --inflate y --init z"] {
+        let words = std::iter::once("train-export").chain(line.split_whitespace());
+        let error = Cli::try_parse_from(words).err().unwrap().to_string();
+        assert!(error.contains("cannot be used with"), "{line}: {error}");
+    }
+}
+
 fn train_export(line: &str) {
     let words = std::iter::once("train-export").chain(line.split_whitespace());
     run(Cli::try_parse_from(words).unwrap_or_else(|why| panic!("{why}")).command).expect(line);

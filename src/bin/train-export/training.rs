@@ -13,6 +13,7 @@ use tch::{Device, Tensor};
 
 use crate::checkpoint::{BEST, Checkpoint, Info, LAST};
 use crate::data::{Batch, Batches, Dataset, Loader, Part};
+use crate::init::{self, Taken};
 use crate::interpreter::{Net, Pass, Precision};
 use crate::loss::{Frames, Truth, score};
 use crate::optimizer::{self, AdamW};
@@ -33,6 +34,8 @@ pub struct Plan {
     pub recipe: String,
     /// A bundle or checkpoint to take weights from.
     pub init: Option<PathBuf>,
+    /// A 2-D net's state dict to take inflated weights from.
+    pub inflate: Option<PathBuf>,
     /// A bundle with a quantised model: train as if in its integers, from its weights.
     pub qat: Option<PathBuf>,
     /// Go on from the last checkpoint in `out`.
@@ -105,8 +108,7 @@ impl Run {
             average.set(&checkpoint.average())?;
             optimizer.restore(&checkpoint.state()?, info.step)?;
             log::info!("resumed at step {} of {steps}", info.step);
-        } else if let Some(path) = plan.init.as_ref().or(plan.qat.as_ref()) {
-            let taken = crate::init::weights(path, &info.labels, net.graph(), &net.weights()?)?;
+        } else if let Some(taken) = first_weights(&plan, &info, &net)? {
             log::info!("{}", taken.description);
             net.set(&taken.weights)?;
             average.set(&taken.weights)?;
@@ -295,6 +297,15 @@ impl Run {
     }
 }
 
+/// The weights that `net` begins with, if it does not begin with fresh ones.
+fn first_weights(plan: &Plan, info: &Info, net: &Net) -> Result<Option<Taken>> {
+    match (plan.init.as_ref().or(plan.qat.as_ref()), &plan.inflate) {
+        (Some(path), _) => init::weights(path, &info.labels, net.graph(), &net.weights()?).map(Some),
+        (None, Some(path)) => init::inflated(path, &info.architecture.parse()?, net.graph()).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
 /// The checkpoint to go on from, whose state goes into `info`.
 fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::load(path)?;
@@ -470,6 +481,7 @@ mod tests {
             mode: Mode::Window,
             recipe: "train-export train".into(),
             init: None,
+            inflate: None,
             qat: None,
             resume: false,
             out: out.to_owned(),
@@ -677,6 +689,20 @@ mod tests {
                 let worst = array.iter().zip(&two[&name]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(worst < 1e-5, "{name}: {worst}");
             }
+        }
+    }
+
+    #[test]
+    fn a_run_begins_with_inflated_weights() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("flat.safetensors");
+        init::tests::save_random(&file, &[("stem.spatial.weight".to_owned(), vec![4, 3, 7, 7])].into());
+        let fresh = Run::new(plan(dir.path(), settings(1)), Squares::shared(u64::MAX)).unwrap().net.weights().unwrap();
+        let begun = Plan { inflate: Some(file), ..plan(dir.path(), settings(1)) };
+        let run = Run::new(begun, Squares::shared(u64::MAX)).unwrap();
+        for net in [&run.net, &run.average] {
+            let differ = net.weights().unwrap().into_iter().filter(|(name, array)| fresh[name] != *array);
+            assert_eq!(differ.map(|(name, _)| name).collect::<Vec<_>>(), ["stem.spatial.weight"]);
         }
     }
 

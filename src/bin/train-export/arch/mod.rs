@@ -12,6 +12,7 @@ mod r2plus1d;
 mod resnet3d;
 mod svg;
 mod table;
+pub mod torchvision;
 mod tutorial;
 
 use std::fmt;
