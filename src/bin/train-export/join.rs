@@ -14,6 +14,7 @@ use ndarray::{ArrayD, Axis, IxDyn};
 
 use crate::data::usage;
 use crate::export;
+use crate::options::numbers;
 
 /// What to join.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,8 +26,8 @@ pub struct JoinArgs {
     #[arg(long, value_name = "DIR")]
     pub flow: PathBuf,
     /// What each stream's logits are multiplied by before they are added
-    #[arg(long, value_name = "RGB,FLOW", value_delimiter = ',', num_args = 2, default_values_t = [1.0, 1.0])]
-    pub weights: Vec<f32>,
+    #[arg(long, value_name = "RGB,FLOW", default_value = "1,1", value_parser = numbers::<f32, 2>)]
+    pub weights: [f32; 2],
     /// Folder of the bundle to write
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -45,7 +46,7 @@ struct Stream {
 /// Writes the joint bundle, once an engine computes of it what was computed of the two.
 pub fn command(args: &JoinArgs) -> Result<Bundle> {
     let stream = |name, dir, weight| Ok(Stream { name, weight, bundle: Bundle::load(dir)? });
-    let [rgb, flow] = args.weights[..] else { return Err(usage("--weights: two numbers wanted, as in 1,1").into()) };
+    let [rgb, flow] = args.weights;
     if !(rgb.is_finite() && flow.is_finite() && rgb != 0.0 && flow != 0.0) {
         return Err(usage(format_args!("--weights {rgb},{flow}: two numbers other than zero wanted")).into());
     }
@@ -239,7 +240,7 @@ mod tests {
 
     fn joined(rgb: &Path, flow: &Path, weights: [f32; 2]) -> Result<Bundle> {
         let out = rgb.with_file_name("joint");
-        command(&JoinArgs { rgb: rgb.into(), flow: flow.into(), weights: weights.into(), out, name: None })
+        command(&JoinArgs { rgb: rgb.into(), flow: flow.into(), weights, out, name: None })
     }
 
     /// Windows of Inception nets, causal nets' streams and recurrent nets, in floats and in integers.

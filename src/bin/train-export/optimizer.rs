@@ -11,8 +11,21 @@ const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-8;
 
-/// The learning rate of `step` (from 0) of `steps`: a straight rise to `peak`, then half a cosine down to a hundredth.
-pub fn rate(step: u64, steps: u64, peak: f64) -> f64 {
+/// How the learning rate goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Schedule {
+    /// A straight rise for a twentieth of the steps, then half a cosine down to a hundredth.
+    #[default]
+    Cosine,
+    /// The same for all steps.
+    Constant,
+}
+
+/// The learning rate of `step` (from 0) of `steps`, the highest of which is `peak`.
+pub fn rate(schedule: Schedule, step: u64, steps: u64, peak: f64) -> f64 {
+    if schedule == Schedule::Constant {
+        return peak;
+    }
     let warm_up = (steps / 20).clamp(1, 500);
     if step < warm_up {
         return peak * (step + 1) as f64 / warm_up as f64;
@@ -138,11 +151,12 @@ mod tests {
 
     #[test]
     fn the_rate_rises_and_falls() {
-        let rates: Vec<f64> = (0..1000).map(|step| rate(step, 1000, 1e-3)).collect();
+        let rates: Vec<f64> = (0..1000).map(|step| rate(Schedule::Cosine, step, 1000, 1e-3)).collect();
         assert!(rates[0] < 3e-5 && (rates[49] - 1e-3).abs() < 1e-9);
         assert!(rates[49..].windows(2).all(|pair| pair[1] <= pair[0]));
         assert!((rates[999] - 1e-5).abs() < 1e-6, "{}", rates[999]);
-        assert!(rate(5, 1, 1.0).is_finite());
+        assert!(rate(Schedule::Cosine, 5, 1, 1.0).is_finite());
+        assert_eq!([0, 500, 999].map(|step| rate(Schedule::Constant, step, 1000, 1e-4)), [1e-4; 3]);
     }
 
     /// The first step of AdamW moves every value by the rate against the gradient's sign, after the decay.

@@ -36,9 +36,21 @@ pub struct ModelArgs {
     /// most nets); else motion, flow for i3d-flow and rgb for i3d-rgb
     #[arg(long, value_parser = colour)]
     pub colour: Option<Colour>,
+    /// What is subtracted from each channel, whose values are 0 to 1; else 0.45, and 0 of motion and flow
+    #[arg(long)]
+    pub mean: Option<f32>,
+    /// What each channel is divided by afterwards; else 0.225, 0.25 of motion, and 1 of flow
+    #[arg(long)]
+    pub std: Option<f32>,
     /// How pictures are brought to size: crop, pad or stretch
     #[arg(long, default_value = "crop", value_parser = resize)]
     pub resize: Resize,
+}
+
+/// So many numbers with commas between them.
+pub fn numbers<T: std::str::FromStr, const N: usize>(text: &str) -> Result<[T; N], String> {
+    let all: Option<Vec<T>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    all.and_then(|all| all.try_into().ok()).ok_or_else(|| format!("{N} numbers with commas between them wanted"))
 }
 
 fn colour(text: &str) -> Result<Colour, String> {
@@ -94,10 +106,10 @@ impl ModelArgs {
             colour,
             frame_rate: self.frame_rate,
             resize: self.resize,
-            mean: vec![mean; channels],
-            std: vec![std; channels],
+            mean: vec![self.mean.unwrap_or(mean); channels],
+            std: vec![self.std.unwrap_or(std); channels],
         };
-        let flags = "--frames, --size or --frame-rate";
+        let flags = "--frames, --size, --frame-rate, --mean or --std";
         input.check().map(|()| input).map_err(|e| Error::new(ErrorKind::Usage, format_args!("{flags}: {e}")))
     }
 }

@@ -3,6 +3,7 @@
 use kinora::{Error, ErrorKind, Result};
 
 use crate::interpreter::Precision;
+use crate::optimizer::Schedule;
 
 /// How to train.
 #[derive(Debug, Clone, clap::Args)]
@@ -16,9 +17,12 @@ pub struct Settings {
     /// Clips in a batch
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: u16,
-    /// Highest learning rate: reached after a twentieth of the steps, then falling as a cosine
+    /// Highest learning rate
     #[arg(long, default_value_t = 2e-3)]
     pub lr: f64,
+    /// How the learning rate goes
+    #[arg(long, value_enum, default_value_t)]
+    pub schedule: Schedule,
     /// Decay of the weights, apart from the gradient
     #[arg(long, default_value_t = 1e-3)]
     pub weight_decay: f64,

@@ -167,7 +167,7 @@ impl Run {
                 // The weights are good: what was learned is not to be lost.
                 Err(error) => return Err(self.keep(error)),
             };
-            let rate = optimizer::rate(self.info.step, self.steps, settings.lr);
+            let rate = optimizer::rate(settings.schedule, self.info.step, self.steps, settings.lr);
             let (loss, right) = self.step(&batch, rate)?;
             let clips = batch.labels.len() as i64;
             tally.add(loss, right, clips);
@@ -454,6 +454,7 @@ mod tests {
             epochs: None,
             batch: 8,
             lr: 1e-2,
+            schedule: Default::default(),
             weight_decay: 1e-3,
             max_norm: 5.0,
             label_smoothing: 0.0,

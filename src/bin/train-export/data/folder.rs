@@ -32,6 +32,9 @@ pub enum Sampling {
     /// Frames spread over all of the video, so that it is seen whole whatever its length. The edge program cannot do this:
     /// for comparisons.
     Spread,
+    /// Every --frame-step-th picture from a place drawn by lot, also to validate and to test; black ones where the video has
+    /// ended; none augmented. This is what TensorFlow's tutorial does.
+    Step,
 }
 
 /// Videos of one folder.
@@ -43,6 +46,7 @@ pub struct Folder {
     parts: [Vec<Clip>; 3],
     makers: Makers,
     sampling: Sampling,
+    frame_step: usize,
     short_side: u32,
     cache_mb: usize,
     cached_bytes: AtomicUsize,
@@ -58,12 +62,16 @@ struct Clip {
 
 impl Folder {
     /// Opens the folder that `args` name.
-    pub fn open(args: &DataArgs, input: &Input) -> anyhow::Result<Self> {
+    pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Self> {
         ensure!(input.frame_rate > 0.0 && input.frames > 0, "the model's frames and frame rate must be above zero");
         let folder = Path::new(&args.data);
         ensure!(folder.is_dir(), "--data {}: no such folder, and not `synth`", args.data);
         let listing = Listing::read(folder)?;
-        let mut parts = listing.split(folder, args)?;
+        let listing = match args.first_classes {
+            Some(count) => listing.first(count.into()),
+            None => listing,
+        };
+        let mut parts = listing.split(folder, args, seed)?;
         let files = Part::ALL.map(|part| parts.remove(&part).unwrap_or_default());
         let used: usize = files.iter().map(Vec::len).sum();
         if used < listing.files.len() {
@@ -83,6 +91,7 @@ impl Folder {
             activation: if listing.several { Activation::Sigmoid } else { Activation::Softmax },
             makers: Makers::new(input),
             sampling: args.sample,
+            frame_step: args.frame_step.into(),
             short_side: args.short_side,
             cache_mb: args.cache_mb,
             cached_bytes: AtomicUsize::new(0),
@@ -141,6 +150,7 @@ impl Folder {
         let mut rng = Rng::with_seed(mix(&[seed, index, 3]));
         let input = self.makers.input();
         let times = match self.sampling {
+            Sampling::Step => return self.steps(clip, &video, &mut rng),
             Sampling::Window => window_times(&mut rng, &video, input, past),
             Sampling::Spread => {
                 let (first, last) = (rng.f32() * SPREAD_CUT, 1.0 - rng.f32() * SPREAD_CUT);
@@ -171,6 +181,24 @@ impl Folder {
         Ok(Sample { planes, labels: clip.labels.clone() })
     }
 
+    /// Every so many-th picture of the video.
+    fn steps(&self, clip: &Clip, video: &Video, rng: &mut Rng) -> anyhow::Result<Sample> {
+        let count = pictures(self.makers.input());
+        let start = rng.usize(..=video.len().saturating_sub(1 + (count - 1) * self.frame_step));
+        let planes = self.makers.with(|maker| {
+            maker.start(0);
+            for picture in (start..).step_by(self.frame_step).take(count) {
+                video.put(picture as f32 / video.rate, &mut maker.seen);
+                if picture >= video.len() {
+                    maker.seen.data_mut().fill(0);
+                }
+                maker.push_seen()?;
+            }
+            maker.finish()
+        })?;
+        Ok(Sample { planes, labels: clip.labels.clone() })
+    }
+
     /// The video as one clip, spread over all of it.
     fn spread(&self, clip: &Clip) -> anyhow::Result<Sample> {
         let video = Video::read(&clip.path, self.short_side)?;
@@ -195,13 +223,19 @@ impl Dataset for Folder {
     }
 
     fn sample(&self, part: Part, index: u64, seed: u64, past: usize) -> anyhow::Result<Sample> {
-        if self.sampling == Sampling::Spread && past > 0 {
-            return Err(usage("--sample spread: such clips have no past, so they are nothing for a stream").into());
+        if self.sampling != Sampling::Window && past > 0 {
+            return Err(
+                usage("--sample spread or step: such clips have no past, so they are nothing for a stream").into()
+            );
         }
         match (part, self.sampling) {
             (Part::Train, _) => self.training(index, seed, past),
             (_, Sampling::Window) => self.middle(self.clip(part, index)?, past),
             (_, Sampling::Spread) => self.spread(self.clip(part, index)?),
+            (_, Sampling::Step) => {
+                let clip = self.clip(part, index)?;
+                self.steps(clip, &*self.video(clip)?, &mut Rng::with_seed(mix(&[part as u64, index])))
+            }
         }
     }
 
@@ -310,7 +344,7 @@ mod tests {
     #[test]
     fn a_folder_gives_clips_of_every_part() {
         let (_dir, args) = folder(&["--test-pattern", "s2"]);
-        let data = Folder::open(&args, &input(Colour::Motion)).unwrap();
+        let data = Folder::open(&args, &input(Colour::Motion), 1).unwrap();
         assert_eq!(Part::ALL.map(|p| data.len(p)), [Some(2), Some(0), Some(2)]);
         assert_eq!(data.labels(), ["swipe_left", "swipe_right"]);
         let one = data.sample(Part::Train, 0, 7, 0).unwrap();
@@ -325,7 +359,7 @@ mod tests {
     #[test]
     fn validation_is_the_middle_and_always_the_same() {
         let (_dir, args) = folder(&["--validation-pattern", "s2"]);
-        let data = Folder::open(&args, &input(Colour::Motion)).unwrap();
+        let data = Folder::open(&args, &input(Colour::Motion), 1).unwrap();
         let one = data.sample(Part::Validation, 1, 1, 0).unwrap();
         assert!(one == data.sample(Part::Validation, 1, 2, 0).unwrap());
         // From 0.53 to 0.93 s; at 0.8 s the gray gives way to what moves.
@@ -337,15 +371,48 @@ mod tests {
     #[test]
     fn mirrored_clips_have_the_other_sides_label() {
         let (_dir, args) = folder(&[]);
-        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
         let labels = (0..30).flat_map(|seed| data.sample(Part::Train, 0, seed, 0).unwrap().labels).collect::<Vec<_>>();
         assert!(labels.contains(&0) && labels.contains(&1));
+    }
+
+    /// Every fifth picture, from a place that leaves room for all, and black ones where there is no room.
+    #[test]
+    fn steps_are_pictures_apart_and_end_in_black() {
+        let (_dir, args) = folder(&["--sample", "step", "--frame-step", "5", "--videos", "1,0,1"]);
+        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        assert_eq!(Part::ALL.map(|p| data.len(p)), [Some(2), Some(0), Some(2)]);
+        let video = data.video(data.clip(Part::Train, 0).unwrap()).unwrap();
+        let of = |seed| data.sample(Part::Train, 0, seed, 0).unwrap().planes;
+        assert!(of(1) == of(1) && (0..40).any(|seed| of(seed) != of(1)));
+        assert!(data.sample(Part::Test, 0, 1, 0).unwrap() == data.sample(Part::Test, 0, 2, 0).unwrap());
+        let plane = |picture: usize| {
+            let one = |maker: &mut Maker| {
+                maker.start(0);
+                for _ in 0..4 {
+                    video.put(picture as f32 / video.rate, &mut maker.seen);
+                    maker.push_seen()?;
+                }
+                maker.finish()
+            };
+            data.makers.with(one).unwrap()[..576].to_vec()
+        };
+        let starts: Vec<usize> =
+            (0..40).filter_map(|seed| (0..=video.len() - 16).find(|start| of(seed)[..576] == plane(*start))).collect();
+        assert!(starts.len() == 40, "{} of {} pictures", starts.len(), video.len());
+        let long = folder(&["--sample", "step", "--frame-step", "9"]);
+        let data = Folder::open(&long.1, &input(Colour::Gray), 1).unwrap();
+        let planes = data.sample(Part::Train, 0, 3, 0).unwrap().planes;
+        let light = |t: usize| planes[t * 576..(t + 1) * 576].iter().any(|v| *v != 0.0);
+        assert_eq!([0, 1, 2, 3].map(light), [0, 1, 2, 3].map(|t| t * 9 < video.len()));
+        assert!(!light(3));
+        assert!(data.sample(Part::Train, 0, 3, 1).unwrap_err().to_string().contains("no past"));
     }
 
     #[test]
     fn the_past_of_a_window_is_the_video_before_it() {
         let (_dir, args) = folder(&["--validation-pattern", "s2"]);
-        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
         let (past, area) = (8, 576);
         let window = data.sample(Part::Validation, 1, 1, 0).unwrap().planes;
         let longer = data.sample(Part::Validation, 1, 1, past).unwrap().planes;
@@ -358,7 +425,7 @@ mod tests {
     #[test]
     fn spread_sees_a_video_whole_and_has_no_past() {
         let (_dir, args) = folder(&["--sample", "spread", "--test-pattern", "s2"]);
-        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
         assert!(data.source(Part::Test, 0).unwrap().is_none());
         let spread = data.sample(Part::Test, 0, 0, 0).unwrap().planes;
         assert!(spread[..576] != spread[3 * 576..]);
@@ -369,7 +436,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_into_memory_is_decoded_again() {
         let (_dir, args) = folder(&["--cache-mb", "0"]);
-        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
         assert!(data.sample(Part::Train, 0, 1, 0).unwrap() == data.sample(Part::Train, 0, 1, 0).unwrap());
         assert_eq!(data.cached_bytes.load(Ordering::SeqCst), 0);
         assert!(data.parts[0].iter().all(|clip| clip.video.lock().unwrap().is_none()));
@@ -381,12 +448,12 @@ mod tests {
         for file in ["swipe_left/p_s1.mp4", "swipe_left/p_s2.mp4", "swipe_right/p_s1.mp4"] {
             std::fs::write(dir.path().join(file), "no video").unwrap();
         }
-        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
         for index in 0..4 {
             assert_eq!(data.readable(index).unwrap().0.path.file_name().unwrap(), "p_s2.mp4");
         }
         std::fs::write(dir.path().join("swipe_right/p_s2.mp4"), "no video either").unwrap();
-        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
         let error = data.sample(Part::Train, 0, 1, 0).unwrap_err().to_string();
         assert!(error.contains("not one training video"), "{error}");
     }

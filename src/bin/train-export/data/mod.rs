@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use kinora::capture::Source;
 use kinora::model::manifest::{Activation, Input};
 
+use crate::options::numbers;
+
 pub use folder::Sampling;
 pub use loader::{Batch, Batches, Loader};
 pub use write::{SynthArgs, synth_command};
@@ -110,10 +112,20 @@ pub struct DataArgs {
     /// Share of each class's training files that is held out for validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub validation: f32,
-    /// What a training clip of a video is: `window` consecutive frames at the model's rate, or frames that `spread` over
-    /// all of it
+    /// Only the first so many classes by name
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub first_classes: Option<u16>,
+    /// So many videos of each class to train, to validate and to test with, drawn by lot; others are left out
+    #[arg(long, value_name = "TRAIN,VALIDATION,TEST", value_parser = numbers::<usize, 3>,
+        conflicts_with_all = ["split", "train_list", "test_pattern", "validation_pattern", "validation"])]
+    pub videos: Option<[usize; 3]>,
+    /// What a training clip of a video is: `window` consecutive frames at the model's rate, frames that `spread` over
+    /// all of it, or each `step`-th one
     #[arg(long, value_enum, default_value_t = Sampling::Window)]
     pub sample: Sampling,
+    /// With --sample step: pictures of a video from one frame to the next
+    #[arg(long, value_name = "PICTURES", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
+    pub frame_step: u16,
     /// Keep decoded pictures to train and validate with in so much memory; what does not fit is decoded each time
     #[arg(long, value_name = "MB", default_value_t = 2000)]
     pub cache_mb: usize,
@@ -126,7 +138,7 @@ pub struct DataArgs {
 pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Box<dyn Dataset>> {
     let opened: anyhow::Result<Box<dyn Dataset>> = match args.data.as_str() {
         "synth" => synth::Synth::new(input, seed).map(|data| Box::new(data) as _),
-        _ => folder::Folder::open(args, input).map(|data| Box::new(data) as _),
+        _ => folder::Folder::open(args, input, seed).map(|data| Box::new(data) as _),
     };
     // What is wrong here is a flag or what it names.
     opened.map_err(|error| usage(format_args!("{error:#}")).into())

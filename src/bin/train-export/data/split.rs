@@ -87,7 +87,11 @@ impl Listing {
     }
 
     /// Divides the files as `args` ask; `folder` is where a `split.txt` of its own may be.
-    pub fn split(&self, folder: &Path, args: &DataArgs) -> anyhow::Result<Parts> {
+    pub fn split(&self, folder: &Path, args: &DataArgs, seed: u64) -> anyhow::Result<Parts> {
+        if let Some([train, validation, test]) = args.videos {
+            let parts = [(Part::Train, train), (Part::Validation, validation), (Part::Test, test)];
+            return self.by_lot(&parts, seed);
+        }
         let own = folder.join("split.txt");
         let by_name = args.train_list.is_some() || !args.test_pattern.is_empty() || !args.validation_pattern.is_empty();
         let mut parts = if let Some(file) = &args.split {
@@ -107,6 +111,46 @@ impl Listing {
         }
         self.hold_out(&mut parts, args.validation)?;
         Ok(parts)
+    }
+
+    /// The first `count` classes by name alone.
+    pub fn first(mut self, count: usize) -> Self {
+        self.labels.truncate(count);
+        self.files.values_mut().for_each(|shown| shown.retain(|class| *class < count));
+        // A video that shows none of them may still show that there is none of them, if it may show several.
+        let several = self.several;
+        self.files.retain(|_, shown| several || !shown.is_empty());
+        self
+    }
+
+    /// So many videos of each class for each part.
+    fn by_lot(&self, parts: &[(Part, usize)], seed: u64) -> anyhow::Result<Parts> {
+        let (mut drawn, wanted) = (Parts::new(), parts.iter().map(|(_, count)| count).sum::<usize>());
+        for (class, mut files) in self.by_class(self.files.keys().cloned()) {
+            let (of, there) = (self.name_of(class), files.len());
+            ensure!(there >= wanted, "--videos: {of} has {there} videos, {wanted} wanted");
+            fastrand::Rng::with_seed(mix(&[seed, class as u64])).shuffle(&mut files);
+            for &(part, count) in parts {
+                drawn.entry(part).or_default().extend(files.drain(..count));
+            }
+        }
+        drawn.values_mut().for_each(|files| files.sort());
+        Ok(drawn)
+    }
+
+    /// Files by what they show; those that may show several classes are all one.
+    fn by_class(&self, files: impl IntoIterator<Item = String>) -> BTreeMap<usize, Vec<String>> {
+        let mut classes: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for file in files {
+            let class = self.files.get(&file).and_then(|all| all.first()).filter(|_| !self.several);
+            classes.entry(class.copied().unwrap_or_default()).or_default().push(file);
+        }
+        classes
+    }
+
+    /// What a class of [`Listing::by_class`] is called.
+    fn name_of(&self, class: usize) -> String {
+        if self.several { "the data".into() } else { format!("class `{}`", self.labels[class]) }
     }
 
     /// Lines `CLASS/FILE PART`.
@@ -159,15 +203,9 @@ impl Listing {
     fn hold_out(&self, parts: &mut Parts, share: f32) -> anyhow::Result<()> {
         ensure!((0.0..1.0).contains(&share), "--validation {share}: a share is from 0 to below 1");
         let train = parts.remove(&Part::Train).unwrap_or_default();
-        let mut classes: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-        for file in train {
-            let class = self.files.get(&file).and_then(|all| all.first()).filter(|_| !self.several);
-            classes.entry(class.copied().unwrap_or_default()).or_default().push(file);
-        }
-        for (class, mut files) in classes {
+        for (class, mut files) in self.by_class(train) {
             if share > 0.0 {
-                let of = if self.several { "the data".into() } else { format!("class `{}`", self.labels[class]) };
-                ensure!(files.len() > 1, "--validation: {of} has one training file only");
+                ensure!(files.len() > 1, "--validation: {} has one training file only", self.name_of(class));
                 fastrand::Rng::with_seed(mix(&[class as u64])).shuffle(&mut files);
                 let held = ((files.len() as f32 * share).round() as usize).clamp(1, files.len() - 1);
                 parts.entry(Part::Validation).or_default().extend(files.drain(..held));
@@ -242,7 +280,7 @@ mod tests {
     }
 
     fn split(dir: &Path, line: &str) -> anyhow::Result<[usize; 3]> {
-        let parts = Listing::read(dir)?.split(dir, &data_args(line.split_whitespace()))?;
+        let parts = Listing::read(dir)?.split(dir, &data_args(line.split_whitespace()), 1)?;
         Ok(Part::ALL.map(|p| parts.get(&p).map_or(0, Vec::len)))
     }
 
@@ -334,6 +372,19 @@ mod tests {
     }
 
     #[test]
+    fn so_many_videos_of_the_first_classes_are_drawn_by_lot() {
+        let dir = folder();
+        assert_eq!(split(dir.path(), "--videos 5,1,2").unwrap(), [10, 2, 4]);
+        assert!(error(dir.path(), "--videos 5,2,2").contains("class `clap` has 8 videos, 9 wanted"));
+        let listing = Listing::read(dir.path()).unwrap();
+        let of = |seed| listing.split(dir.path(), &data_args(["--videos", "3,1,1"]), seed).unwrap();
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
+        let first = listing.clone().first(1);
+        assert_eq!((&first.labels[..], first.files.len()), (&["clap".to_string()][..], 8));
+    }
+
+    #[test]
     fn two_lists_as_ucf101_has_them() {
         let dir = folder();
         let (train, test) = (dir.path().join("trainlist01.txt"), dir.path().join("testlist01.txt"));
@@ -352,7 +403,7 @@ mod tests {
         assert_eq!(split(dir.path(), "--validation 0.01").unwrap(), [14, 2, 0]);
         assert!(error(dir.path(), "--validation 1").contains("from 0 to below 1"));
         let listing = Listing::read(dir.path()).unwrap();
-        let of = || listing.split(dir.path(), &data_args(["--validation", "0.5"])).unwrap();
+        let of = || listing.split(dir.path(), &data_args(["--validation", "0.5"]), 1).unwrap();
         assert_eq!(of(), of());
     }
 }

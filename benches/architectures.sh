@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# What each architecture costs on this machine, on one thread, as a table in Markdown: parameters, multiply-accumulates, the
+# median of a window and of a streamed frame, and the memory of a window in int8. Random weights, 400 classes (trailers: 6): speed does
+# not depend on what is learned. The bundles are made in $OUT and kept; NETS chooses nets by name (a pattern of grep -E).
+set -euo pipefail
+OUT=${OUT:-target/architectures}
+BIN=${BIN:-target/release}
+mkdir -p "$OUT"
+
+# Name, clip, the same as a stream (- if there is none), decisions to measure.
+nets="
+r2plus1d-edge      16 112 r2plus1d-edge                                   30
+r2plus1d-tutorial  10 224 r2plus1d-tutorial(causal=true)                  10
+r2plus1d-18        16 112 r2plus1d-18(causal=true,temporal_stride=false)  10
+r2plus1d-34        16 112 r2plus1d-34(causal=true,temporal_stride=false)  10
+r3d-18             16 112 r3d-18(causal=true,temporal_stride=false)       10
+resnet3d-18        16 112 resnet3d-18(causal=true,temporal_stride=false)  10
+resnet3d-34        16 112 resnet3d-34(causal=true,temporal_stride=false)  10
+resnet3d-50        16 112 resnet3d-50(causal=true,temporal_stride=false)  10
+resnet3d-101       16 112 resnet3d-101(causal=true,temporal_stride=false) 10
+resnet3d-152       16 112 resnet3d-152(causal=true,temporal_stride=false) 10
+i3d-rgb            64 224 -                                               3
+i3d-flow           64 224 -                                               3
+convlstm-edge      16  96 convlstm-edge                                   30
+convlstm-trailer   16 400 convlstm-trailer                                5
+lstm-trailer       16 400 lstm-trailer                                    5
+"
+
+# Folder for an architecture, which is exported if it is not there: frames, size, architecture.
+bundle() {
+  local dir="$OUT/$3-$1x$2" classes=400
+  case $3 in *trailer*) classes=6 ;; esac
+  [ -e "$dir/manifest.toml" ] || "$BIN/train-export" --quiet export --untrained 1 --arch "$3" --frames "$1" --size "$2" \
+    --colour "$colour" --classes $classes --frame-rate 30 --hop 1 --int8 --out "$dir" > "$OUT/export.log" 2>&1 ||
+    { cat "$OUT/export.log" >&2; return 1; }
+  echo "$dir"
+}
+
+# A line of what a run of `kinora bench` says; - where an engine refuses.
+bench() {
+  local dir=$1 line=$2
+  shift 2
+  "$BIN/kinora" bench --model "$dir" "$@" 2>&1 | awk -v line="$line" '
+    $0 ~ "^" line { for (i = 1; i <= NF; i++) if ($i ~ /^[0-9.]+$/) { print $i; found = 1; exit } }
+    END { if (!found) print "-" }'
+}
+
+echo "| net | clip | parameters | GMAC | window int8, ms | window f32, ms | tract f32, ms | streamed int8, ms | streamed f32, ms | memory, MiB |"
+echo "|---|---|---|---|---|---|---|---|---|---|"
+while read -r name frames size stream decisions; do
+  [ -n "$name" ] && grep -qE -- "${NETS:-.}" <<< "$name" || continue
+  colour=rgb
+  [ "$name" = i3d-flow ] && colour=flow
+  dir=$(bundle "$frames" "$size" "$name")
+  totals=$("$BIN/train-export" show --arch "$name" --frames "$frames" --size "$size" --colour $colour \
+    --classes "$(wc -l < "$dir/labels.txt")" | awk '/^total/ { printf "%.2f M | %.3f", $2 / 1e6, $3 / 1e9 }')
+  shown=$((frames + 1 + decisions))
+  one="--hop 1 --threads 1 --frames $shown --engine"
+  int8=$(bench "$dir" "per decision" $one native --mode window)
+  memory=$(bench "$dir" "resident memory" $one native --mode window)
+  f32=$(bench "$dir" "per decision" $one native --mode window --precision f32)
+  tract=$(bench "$dir" "per decision" --hop 1 --frames $((frames + 4)) --engine tract --mode window --precision f32)
+  streamed8=- streamed32=-
+  if [ "$stream" != - ]; then
+    dir=$(bundle "$frames" "$size" "$stream")
+    streamed8=$(bench "$dir" "per decision" $one native --mode stream)
+    streamed32=$(bench "$dir" "per decision" $one native --mode stream --precision f32)
+  fi
+  echo "| $name | ${frames}x${size}x${size} | $totals | $int8 | $f32 | $tract | $streamed8 | $streamed32 | $memory |"
+done <<< "$nets"
