@@ -36,13 +36,15 @@ bundle() {
   echo "$dir"
 }
 
-# A line of what a run of `kinora bench` says; - where an engine refuses.
+# The median of a decision and the memory of a run of `kinora bench`; - where an engine refuses.
 bench() {
-  local dir=$1 line=$2
-  shift 2
-  "$BIN/kinora" bench --model "$dir" "$@" 2>&1 | awk -v line="$line" '
-    $0 ~ "^" line { for (i = 1; i <= NF; i++) if ($i ~ /^[0-9.]+$/) { print $i; found = 1; exit } }
-    END { if (!found) print "-" }'
+  local dir=$1
+  shift
+  { "$BIN/kinora" bench --model "$dir" "$@" 2>&1 || true; } | awk '
+    BEGIN { decision = memory = "-" }
+    /^per decision/ { decision = $3 }
+    /^resident memory/ { memory = $3 }
+    END { print decision, memory }'
 }
 
 echo "| net | clip | parameters | GMAC | window int8, ms | window f32, ms | tract f32, ms | streamed int8, ms | streamed f32, ms | memory, MiB |"
@@ -54,17 +56,15 @@ while read -r name frames size stream decisions; do
   dir=$(bundle "$frames" "$size" "$name")
   totals=$("$BIN/train-export" show --arch "$name" --frames "$frames" --size "$size" --colour $colour \
     --classes "$(wc -l < "$dir/labels.txt")" | awk '/^total/ { printf "%.2f M | %.3f", $2 / 1e6, $3 / 1e9 }')
-  shown=$((frames + 1 + decisions))
-  one="--hop 1 --threads 1 --frames $shown --engine"
-  int8=$(bench "$dir" "per decision" $one native --mode window)
-  memory=$(bench "$dir" "resident memory" $one native --mode window)
-  f32=$(bench "$dir" "per decision" $one native --mode window --precision f32)
-  tract=$(bench "$dir" "per decision" --hop 1 --frames $((frames + 4)) --engine tract --mode window --precision f32)
+  one="--hop 1 --threads 1 --frames $decisions --engine"
+  read -r int8 memory < <(bench "$dir" $one native --mode window)
+  read -r f32 _ < <(bench "$dir" $one native --mode window --precision f32)
+  read -r tract _ < <(bench "$dir" $one tract --mode window --precision f32)
   streamed8=- streamed32=-
   if [ "$stream" != - ]; then
     dir=$(bundle "$frames" "$size" "$stream")
-    streamed8=$(bench "$dir" "per decision" $one native --mode stream)
-    streamed32=$(bench "$dir" "per decision" $one native --mode stream --precision f32)
+    read -r streamed8 _ < <(bench "$dir" $one native --mode stream)
+    read -r streamed32 _ < <(bench "$dir" $one native --mode stream --precision f32)
   fi
   echo "| $name | ${frames}x${size}x${size} | $totals | $int8 | $f32 | $tract | $streamed8 | $streamed32 | $memory |"
 done <<< "$nets"

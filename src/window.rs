@@ -19,8 +19,8 @@ pub struct Window {
     /// Planes since the last decision; `None` before the first.
     since: Option<usize>,
     clip: Array5<f32>,
-    /// Of differences: the value of each channel where nothing moves.
-    still: Option<Vec<f32>>,
+    /// Of each channel that says what changed: the value where nothing did.
+    still: Vec<Option<f32>>,
 }
 
 impl Window {
@@ -36,10 +36,9 @@ impl Window {
             held: 0,
             since: None,
             clip: Array5::zeros([1, shape[0], input.frames, shape[1], shape[2]]),
-            still: input
-                .colour
-                .needs_previous()
-                .then(|| input.mean.iter().zip(&input.std).map(|(mean, std)| -mean / std).collect()),
+            still: (input.mean.iter().zip(&input.std).enumerate())
+                .map(|(channel, (mean, std))| input.colour.is_change(channel).then_some(-mean / std))
+                .collect(),
         }
     }
 
@@ -77,15 +76,15 @@ impl Window {
         &self.planes[(self.next + self.frames - 1) % self.frames * len..][..len]
     }
 
-    /// Adds the newest frame once more, for a moment that had no frame: its plane again, or a still one where planes are
-    /// differences.
+    /// Adds the newest frame once more, for a moment that had no frame: its plane again, still in the channels that say what
+    /// changed.
     pub fn repeat(&mut self) {
         let len = self.plane_len();
         let last = (self.next + self.frames - 1) % self.frames * len;
         self.planes.copy_within(last..last + len, self.next * len);
-        if let Some(still) = &self.still {
-            let slot = &mut self.planes[self.next * len..(self.next + 1) * len];
-            slot.chunks_exact_mut(len / still.len()).zip(still).for_each(|(channel, value)| channel.fill(*value));
+        let slot = &mut self.planes[self.next * len..(self.next + 1) * len];
+        for (channel, still) in slot.chunks_exact_mut(len / self.shape[0]).zip(&self.still) {
+            still.iter().for_each(|value| channel.fill(*value));
         }
         self.advance();
     }
@@ -141,8 +140,8 @@ mod tests {
             colour,
             frame_rate: 10.0,
             resize: Resize::Crop,
-            mean: vec![0.5; 3],
-            std: vec![0.25; 3],
+            mean: vec![0.5; colour.channels()],
+            std: vec![0.25; colour.channels()],
         })
     }
 
@@ -212,5 +211,11 @@ mod tests {
             let before: Vec<f32> = clip.index_axis(Axis(2), 1).iter().copied().collect();
             assert_eq!(before, plane(3));
         }
+        // Of two streams the picture stays, its motion does not.
+        let mut window = window_of(3, Colour::RgbFlow);
+        let both: Vec<f32> = (0..30).map(|i| i as f32).collect();
+        window.push(&both);
+        window.repeat();
+        assert_eq!(window.newest(), [&both[..18], &[-2.0; 12]].concat());
     }
 }

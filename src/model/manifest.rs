@@ -93,6 +93,15 @@ impl Colour {
         }
     }
 
+    /// Whether a channel of a plane says what changed since the frame before: then it is zero where nothing did.
+    pub fn is_change(self, channel: usize) -> bool {
+        match self {
+            Self::Rgb | Self::Gray => false,
+            Self::Motion | Self::Flow => true,
+            Self::RgbFlow => channel >= Self::Rgb.channels(),
+        }
+    }
+
     /// Whether a plane says what changed since the frame before: then T planes need T + 1 frames.
     pub fn needs_previous(self) -> bool {
         matches!(self, Self::Motion | Self::Flow | Self::RgbFlow)

@@ -51,7 +51,7 @@ pub struct Info {
     pub clips: u64,
     /// Seconds spent.
     pub seconds: f64,
-    /// Highest validation accuracy so far.
+    /// Highest validation accuracy so far; where clips show any number of classes the lowest loss, negative.
     pub best: Option<f64>,
 }
 

@@ -4,11 +4,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kinora::engine::{self, Precision};
 use kinora::model::bundle::{self, Bundle};
 use kinora::model::graph::{Binary, Graph, OUTPUT, Op, Slice, Value, Weights};
-use kinora::model::manifest::{Colour, Input, Manifest, Provenance, Quantisation};
+use kinora::model::manifest::{Colour, Input, Manifest, Mode, Provenance, Quantisation};
 use kinora::model::{Golden, onnx};
 use ndarray::{ArrayD, Axis, IxDyn};
 
@@ -45,28 +45,20 @@ struct Stream {
 
 /// Writes the joint bundle, once an engine computes of it what was computed of the two.
 pub fn command(args: &JoinArgs) -> Result<Bundle> {
-    let stream = |name, dir, weight| Ok(Stream { name, weight, bundle: Bundle::load(dir)? });
+    let stream = |name, dir, weight| -> Result<Stream> { Ok(Stream { name, weight, bundle: Bundle::load(dir)? }) };
     let [rgb, flow] = args.weights;
     if !(rgb.is_finite() && flow.is_finite() && rgb != 0.0 && flow != 0.0) {
         return Err(usage(format_args!("--weights {rgb},{flow}: two numbers other than zero wanted")).into());
     }
-    let streams: [Stream; 2] = [("rgb", &args.rgb, rgb), ("flow", &args.flow, flow)]
-        .map(|(name, dir, weight)| stream(name, dir, weight))
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?
-        .try_into()
-        .ok()
-        .context("two streams")?;
+    let streams = [stream("rgb", &args.rgb, rgb)?, stream("flow", &args.flow, flow)?];
     fits(&streams)?;
-    let folder = || args.out.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name =
-        args.name.clone().or_else(folder).ok_or_else(|| usage("--out: a folder with a name wanted, or --name"))?;
-    let graphs = |path: &dyn Fn(&Bundle) -> Option<PathBuf>| -> Result<Option<(Graph, Weights)>> {
-        let [Some(rgb), Some(flow)] = streams.each_ref().map(|stream| path(&stream.bundle)) else { return Ok(None) };
-        join(&streams, [onnx::read_graph(&rgb)?, onnx::read_graph(&flow)?]).map(Some)
+    let name = export::name(args.name.as_ref(), &args.out)?;
+    let read = |[rgb, flow]: [PathBuf; 2]| join(&streams, [onnx::read_graph(&rgb)?, onnx::read_graph(&flow)?]);
+    let (graph, weights) = read(streams.each_ref().map(|stream| stream.bundle.onnx()))?;
+    let int8 = match streams.each_ref().map(|stream| stream.bundle.onnx_int8()) {
+        [Some(rgb), Some(flow)] => Some(read([rgb, flow])?),
+        _ => None,
     };
-    let (graph, weights) = graphs(&|bundle| Some(bundle.onnx()))?.context("no graphs")?;
-    let int8 = graphs(&Bundle::onnx_int8)?;
     if int8.is_none() && streams.iter().any(|stream| stream.bundle.onnx_int8().is_some()) {
         log::warn!("only one of the two has an int8 model: the joint bundle has none");
     }
@@ -79,38 +71,65 @@ pub fn command(args: &JoinArgs) -> Result<Bundle> {
     };
     let check = |bundle: &Bundle| -> Result<()> {
         let precisions = [Some(Precision::F32), int8.as_ref().map(|_| Precision::Int8)];
-        for precision in precisions.into_iter().flatten() {
-            engine::open(bundle, &engine::Options { precision: Some(precision), ..Default::default() })?;
-        }
-        Ok(())
+        precisions.into_iter().flatten().try_for_each(|precision| opens_as_the_two(bundle, &streams, precision))
     };
     let (bundle, ()) = export::write_checked(&args.out, write, check)?;
     log::info!("{}: {}, {} classes", args.out.display(), bundle.manifest.architecture, bundle.labels.len());
     Ok(bundle)
 }
 
+/// Refuses a joint bundle that does not run as both of its streams do: on the same engine, in the same mode.
+fn opens_as_the_two(joint: &Bundle, streams: &[Stream; 2], precision: Precision) -> Result<()> {
+    let how = |bundle: &Bundle| -> Result<(&'static str, Mode)> {
+        let engine = engine::open(bundle, &engine::Options { precision: Some(precision), ..Default::default() })?;
+        Ok((engine.name(), engine.mode()))
+    };
+    let (engine, mode) = how(joint)?;
+    for stream in streams {
+        let (own, alone) = how(&stream.bundle)?;
+        if (own, alone) != (engine, mode) {
+            let (mode, alone, name) = (mode.name(), alone.name(), precision.name());
+            let why = format_args!(
+                "it runs on {own} (mode {alone}, {name}), both together on {engine} (mode {mode}) only: streams want two nets \
+                 of the same temporal stride"
+            );
+            return refuse(stream, why);
+        }
+    }
+    Ok(())
+}
+
+fn refuse<T>(stream: &Stream, why: impl std::fmt::Display) -> Result<T> {
+    Err(usage(format_args!("--{} {}: {why}", stream.name, stream.bundle.dir.display())).into())
+}
+
 /// Refuses bundles that do not see the same moments or do not say the same things.
 fn fits([rgb, flow]: &[Stream; 2]) -> Result<()> {
     let (a, b) = (&rgb.bundle.manifest, &flow.bundle.manifest);
-    let refuse =
-        |stream: &Stream, why: String| Err(usage(format_args!("{}: {why}", stream.bundle.dir.display())).into());
     for (stream, wanted, colour) in [(rgb, Colour::Rgb, a.input.colour), (flow, Colour::Flow, b.input.colour)] {
         if colour != wanted {
-            return refuse(
-                stream,
-                format!("--{}: a model that sees {wanted:?} wanted, this sees {colour:?}", stream.name),
-            );
+            return refuse(stream, format_args!("a model that sees {wanted:?} wanted, this sees {colour:?}"));
         }
     }
-    let alone = |input: &Input| Input { colour: Colour::Gray, mean: vec![], std: vec![], ..input.clone() };
-    let same = [
-        ("frames, size, frame rate or resize rule", alone(&a.input) == alone(&b.input)),
-        ("labels", rgb.bundle.labels == flow.bundle.labels),
-        ("output", a.output == b.output),
-        ("mode", a.run.mode == b.run.mode),
-    ];
-    match same.into_iter().find(|(_, same)| !same) {
-        Some((what, _)) => refuse(flow, format!("another {what} than {}", rgb.bundle.dir.display())),
+    let said = |bundle: &Bundle| {
+        let Manifest { input, output, run, .. } = &bundle.manifest;
+        [
+            ("frames", input.frames.to_string()),
+            ("size", format!("{}x{}", input.width, input.height)),
+            ("frame rate", input.frame_rate.to_string()),
+            ("resize rule", format!("{:?}", input.resize)),
+            ("labels", bundle.labels.join(", ")),
+            ("activation", format!("{:?}", output.activation)),
+            ("recurrent", output.per_frame.to_string()),
+            ("mode", run.mode.name().to_owned()),
+        ]
+    };
+    let mut pairs = said(&rgb.bundle).into_iter().zip(said(&flow.bundle));
+    match pairs.find(|((_, one), (_, two))| one != two) {
+        Some(((what, one), (_, two))) => {
+            let other = rgb.bundle.dir.display();
+            refuse(flow, format_args!("{what}: {two}, but {one} in {other}: export both for the same"))
+        }
         None => Ok(()),
     }
 }
@@ -164,6 +183,13 @@ fn scaled(joint: &mut Graph, weights: &mut Weights, stream: &Stream, logits: Val
 /// The two clips as one, and the sum of what is computed of them.
 fn golden(streams: &[Stream; 2], int8: bool) -> Result<Golden> {
     let [rgb, flow] = [streams[0].bundle.golden()?, streams[1].bundle.golden()?];
+    let [one, two] = [rgb.clip.len_of(Axis(2)), flow.clip.len_of(Axis(2))];
+    if one != two {
+        return refuse(
+            &streams[1],
+            format_args!("a golden clip of {two} frames, the other's has {one}: export both again"),
+        );
+    }
     let clip = ndarray::concatenate(Axis(1), &[rgb.clip.view(), flow.clip.view()])?;
     let add = |a: &[f32], b: &[f32]| -> Vec<f32> {
         a.iter().zip(b).map(|(a, b)| a * streams[0].weight + b * streams[1].weight).collect()
@@ -224,7 +250,6 @@ mod tests {
     use super::*;
     use clap::Parser;
     use kinora::engine::Choice;
-    use kinora::model::manifest::Mode;
 
     fn exported(dir: &Path, arch: &str, flags: &str) -> PathBuf {
         #[derive(Parser)]
@@ -309,8 +334,20 @@ mod tests {
         let rgb = of("--frames 4 --size 16 --colour rgb");
         let refused = |flow: &Path, weights: [f32; 2]| joined(&rgb, flow, weights).unwrap_err().to_string();
         let flow = of("--frames 4 --size 16 --colour flow");
-        assert!(refused(&rgb, [1.0, 1.0]).contains("--flow: a model that sees Flow wanted, this sees Rgb"));
-        assert!(refused(&of("--frames 5 --size 16 --colour flow"), [1.0; 2]).contains("another frames, size"));
+        assert!(refused(&rgb, [1.0, 1.0]).contains("a model that sees Flow wanted, this sees Rgb"));
+        assert!(refused(&of("--frames 5 --size 16 --colour flow"), [1.0; 2]).contains("frames: 5, but 4 in "));
+        let strided = |colour: &str, stride: &str, dir: &Path| {
+            let arch = format!("r2plus1d-18(width=2,causal=true,temporal_stride={stride})");
+            let flags = format!("--frames 8 --size 16 --colour {colour}");
+            let out = exported(dir, &arch, &flags);
+            let path = out.join("manifest.toml");
+            let text = std::fs::read_to_string(&path).unwrap().replace("mode = \"window\"", "mode = \"stream\"");
+            std::fs::write(&path, text).unwrap();
+            out
+        };
+        let (one, two) = (strided("rgb", "true", dir.path()), strided("flow", "false", dir.path()));
+        let error = joined(&one, &two, [1.0; 2]).unwrap_err().to_string();
+        assert!(error.contains("mode stream") && error.contains("temporal stride"), "{error}");
         assert!(refused(&flow, [1.0, 0.0]).contains("other than zero"));
         assert!(joined(&rgb, &flow, [1.0, 1.0]).unwrap().onnx_int8().is_none());
     }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use kinora::model::manifest::Mode;
+use kinora::model::manifest::{Activation, Mode};
 use kinora::stop::Stop;
 
 #[derive(Parser)]
@@ -196,7 +196,11 @@ fn train(args: TrainArgs) -> Result<()> {
     };
     let out = plan.out.clone();
     let info = training::run(plan, dataset, &Stop::on_signals()?)?;
-    let best = info.best.map_or(String::new(), |best| format!(", best validation accuracy {best:.4}"));
+    let best = match (info.best, info.activation) {
+        (None, _) => String::new(),
+        (Some(best), Activation::Softmax) => format!(", best validation accuracy {best:.4}"),
+        (Some(best), Activation::Sigmoid) => format!(", lowest validation loss {:.4}", -best),
+    };
     log::info!("{} steps in {:.0} s{best}: {}", info.step, info.seconds, out.display());
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::arch::Architecture;
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArgs {
     /// r2plus1d-edge, r2plus1d-tutorial, r2plus1d-18, r2plus1d-34, r3d-18, resnet3d-18, -34, -50, -101, -152, i3d-rgb,
-    /// convlstm-edge, convlstm-trailer or lstm-trailer, with options as in `r2plus1d-edge(width=16,depth=1)` or
+    /// i3d-flow, convlstm-edge, convlstm-trailer or lstm-trailer, with options as in `r2plus1d-edge(width=16,depth=1)` or
     /// `r2plus1d-18(causal=true,temporal_stride=false)`
     #[arg(long, default_value = "r2plus1d-edge", value_parser = |text: &str| text.parse::<Architecture>())]
     pub arch: Architecture,
@@ -19,6 +19,9 @@ pub struct ModelArgs {
     /// Blocks of each of its stages
     #[arg(long)]
     pub depth: Option<usize>,
+    /// Let temporal kernels see the past only, so that the net can be streamed (r2plus1d-edge is so, recurrent nets are so anyway)
+    #[arg(long, conflicts_with = "non_causal")]
+    pub causal: bool,
     /// Let temporal kernels see the future too: such a net cannot be streamed
     #[arg(long)]
     pub non_causal: bool,
@@ -81,7 +84,11 @@ impl ModelArgs {
         let options = [("width", self.width), ("depth", self.depth)];
         let given = options.into_iter().filter_map(|(key, value)| Some((key, value?)));
         let architecture = given.into_iter().try_fold(self.arch, |arch, (key, value)| arch.with(key, value))?;
-        if self.non_causal { architecture.with("causal", false) } else { Ok(architecture) }
+        match (self.causal, self.non_causal) {
+            (true, _) => architecture.with("causal", true),
+            (_, true) => architecture.with("causal", false),
+            _ => Ok(architecture),
+        }
     }
 
     /// What the model sees. Pictures are normalised to about unit spread; differences of frames are small, so theirs is

@@ -20,7 +20,12 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn what_excludes_one_another_is_refused() {
-    for line in ["show --dot --svg", "train --out x --inflate y --resume", "train --out x --inflate y --init z"] {
+    for line in [
+        "show --dot --svg",
+        "train --out x --inflate y --resume",
+        "train --out x --inflate y --init z",
+        "show --causal --non-causal",
+    ] {
         let words = std::iter::once("train-export").chain(line.split_whitespace());
         let error = Cli::try_parse_from(words).err().unwrap().to_string();
         assert!(error.contains("cannot be used with"), "{line}: {error}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use kinora::model::manifest::{Input, Mode};
+use kinora::model::manifest::{Activation, Input, Mode};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 use tch::{Device, Tensor};
@@ -284,9 +284,14 @@ impl Run {
 
     /// Writes the row and the checkpoints.
     fn record(&mut self, row: &Row) -> Result<()> {
-        let better = row.validation.is_some_and(|(_, accuracy)| self.info.best.is_none_or(|best| accuracy >= best));
+        // Where most clips do not show most classes, to say no to all is right most often.
+        let worth = row.validation.map(|(loss, accuracy)| match self.info.activation {
+            Activation::Softmax => accuracy,
+            Activation::Sigmoid => -loss,
+        });
+        let better = worth.is_some_and(|worth| self.info.best.is_none_or(|best| worth >= best));
         if better {
-            self.info.best = row.validation.map(|(_, accuracy)| accuracy);
+            self.info.best = worth;
         }
         self.history.add(row)?;
         let checkpoint = self.checkpoint()?;
@@ -314,7 +319,7 @@ fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
         ("architecture", before.architecture == info.architecture),
         ("input", before.input == info.input),
         ("mode", before.mode == info.mode),
-        ("activation", before.activation == info.activation),
+        ("number of labels a clip, one or any (labels.csv)", before.activation == info.activation),
         ("labels", before.labels == info.labels),
     ];
     if let Some((what, _)) = same.into_iter().find(|(_, same)| !same) {

@@ -213,7 +213,7 @@ pub fn check_causal(network: &Network) -> Result<()> {
         }
         rates[layer.output] = own;
         // In a clip there is one mean, in a stream there are others before it.
-        if mean && (averages || layer.work.extents().is_some_and(|extents| extents.kernel[0] > 1)) {
+        if mean && (averages || stride > 1 || layer.work.extents().is_some_and(|extents| extents.kernel[0] > 1)) {
             return refuse(layer, "it cannot be streamed: it sees several means over time: choose --mode window");
         }
         if let Some(extents) = layer.work.extents() {

@@ -19,6 +19,8 @@ pub struct Video {
     pub size: (u32, u32),
     /// Pictures a second.
     pub rate: f32,
+    /// Pictures of the file for each that is kept.
+    pub stride: usize,
     /// The pictures, one after the other, RGB8.
     data: Vec<u8>,
     /// For each picture how far it differs from the one before: mean over pixels, in steps of 255.
@@ -32,7 +34,8 @@ impl Video {
         let info = source.info();
         let stride = (info.frame_rate / HIGHEST_RATE).ceil().max(1.0) as u64;
         let size = scaled((info.width, info.height), short_side.max(1));
-        let mut video = Self { size, rate: info.frame_rate / stride as f32, data: Vec::new(), motion: Vec::new() };
+        let rate = info.frame_rate / stride as f32;
+        let mut video = Self { size, rate, stride: stride as usize, data: Vec::new(), motion: Vec::new() };
         let (mut frame, mut scaler) = (Frame::default(), Scaler::new(size));
         while source.next_frame(&mut frame)? == Captured::Frame {
             if frame.sequence.is_multiple_of(stride) {

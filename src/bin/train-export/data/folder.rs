@@ -62,20 +62,25 @@ struct Clip {
 
 impl Folder {
     /// Opens the folder that `args` name.
-    pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Self> {
+    pub fn open(args: &DataArgs, input: &Input) -> anyhow::Result<Self> {
         ensure!(input.frame_rate > 0.0 && input.frames > 0, "the model's frames and frame rate must be above zero");
         let folder = Path::new(&args.data);
         ensure!(folder.is_dir(), "--data {}: no such folder, and not `synth`", args.data);
         let listing = Listing::read(folder)?;
-        let listing = match args.first_classes {
-            Some(count) => listing.first(count.into()),
-            None => listing,
-        };
-        let mut parts = listing.split(folder, args, seed)?;
+        let kept = args.first_classes.map_or_else(|| listing.clone(), |count| listing.clone().first(count.into()));
+        // A list may name videos of other classes, too; a lot is drawn of those that are wanted.
+        let mut parts = if args.videos.is_some() { &kept } else { &listing }.split(folder, args)?;
+        let listing = kept;
+        parts.values_mut().for_each(|files| files.retain(|file| listing.files.contains_key(file)));
         let files = Part::ALL.map(|part| parts.remove(&part).unwrap_or_default());
         let used: usize = files.iter().map(Vec::len).sum();
         if used < listing.files.len() {
-            log::info!("--data {}: {} of {} videos are in no part", args.data, listing.files.len() - used, used);
+            log::info!(
+                "--data {}: {} of {} videos are in no part",
+                args.data,
+                listing.files.len() - used,
+                listing.files.len()
+            );
         }
         let clip = |file: String| Clip {
             path: folder.join(&file),
@@ -183,13 +188,14 @@ impl Folder {
 
     /// Every so many-th picture of the video.
     fn steps(&self, clip: &Clip, video: &Video, rng: &mut Rng) -> anyhow::Result<Sample> {
-        let count = pictures(self.makers.input());
-        let start = rng.usize(..=video.len().saturating_sub(1 + (count - 1) * self.frame_step));
+        // In pictures of the file, not all of which are kept.
+        let (count, all) = (pictures(self.makers.input()), video.len() * video.stride);
+        let start = rng.usize(..=all.saturating_sub(1 + (count - 1) * self.frame_step));
         let planes = self.makers.with(|maker| {
             maker.start(0);
             for picture in (start..).step_by(self.frame_step).take(count) {
-                video.put(picture as f32 / video.rate, &mut maker.seen);
-                if picture >= video.len() {
+                video.put((picture / video.stride) as f32 / video.rate, &mut maker.seen);
+                if picture >= all {
                     maker.seen.data_mut().fill(0);
                 }
                 maker.push_seen()?;
@@ -344,7 +350,7 @@ mod tests {
     #[test]
     fn a_folder_gives_clips_of_every_part() {
         let (_dir, args) = folder(&["--test-pattern", "s2"]);
-        let data = Folder::open(&args, &input(Colour::Motion), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Motion)).unwrap();
         assert_eq!(Part::ALL.map(|p| data.len(p)), [Some(2), Some(0), Some(2)]);
         assert_eq!(data.labels(), ["swipe_left", "swipe_right"]);
         let one = data.sample(Part::Train, 0, 7, 0).unwrap();
@@ -359,7 +365,7 @@ mod tests {
     #[test]
     fn validation_is_the_middle_and_always_the_same() {
         let (_dir, args) = folder(&["--validation-pattern", "s2"]);
-        let data = Folder::open(&args, &input(Colour::Motion), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Motion)).unwrap();
         let one = data.sample(Part::Validation, 1, 1, 0).unwrap();
         assert!(one == data.sample(Part::Validation, 1, 2, 0).unwrap());
         // From 0.53 to 0.93 s; at 0.8 s the gray gives way to what moves.
@@ -371,7 +377,7 @@ mod tests {
     #[test]
     fn mirrored_clips_have_the_other_sides_label() {
         let (_dir, args) = folder(&[]);
-        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
         let labels = (0..30).flat_map(|seed| data.sample(Part::Train, 0, seed, 0).unwrap().labels).collect::<Vec<_>>();
         assert!(labels.contains(&0) && labels.contains(&1));
     }
@@ -380,7 +386,7 @@ mod tests {
     #[test]
     fn steps_are_pictures_apart_and_end_in_black() {
         let (_dir, args) = folder(&["--sample", "step", "--frame-step", "5", "--videos", "1,0,1"]);
-        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
         assert_eq!(Part::ALL.map(|p| data.len(p)), [Some(2), Some(0), Some(2)]);
         let video = data.video(data.clip(Part::Train, 0).unwrap()).unwrap();
         let of = |seed| data.sample(Part::Train, 0, seed, 0).unwrap().planes;
@@ -401,7 +407,7 @@ mod tests {
             (0..40).filter_map(|seed| (0..=video.len() - 16).find(|start| of(seed)[..576] == plane(*start))).collect();
         assert!(starts.len() == 40, "{} of {} pictures", starts.len(), video.len());
         let long = folder(&["--sample", "step", "--frame-step", "9"]);
-        let data = Folder::open(&long.1, &input(Colour::Gray), 1).unwrap();
+        let data = Folder::open(&long.1, &input(Colour::Gray)).unwrap();
         let planes = data.sample(Part::Train, 0, 3, 0).unwrap().planes;
         let light = |t: usize| planes[t * 576..(t + 1) * 576].iter().any(|v| *v != 0.0);
         assert_eq!([0, 1, 2, 3].map(light), [0, 1, 2, 3].map(|t| t * 9 < video.len()));
@@ -409,10 +415,22 @@ mod tests {
         assert!(data.sample(Part::Train, 0, 3, 1).unwrap_err().to_string().contains("no past"));
     }
 
+    /// A list may name classes that are left out.
+    #[test]
+    fn the_first_classes_are_kept_of_any_split() {
+        let (dir, _) = folder(&[]);
+        let split = "swipe_left/p_s1.mp4 train\nswipe_right/p_s1.mp4 train\nswipe_left/p_s2.mp4 test\n";
+        std::fs::write(dir.path().join("split.txt"), split).unwrap();
+        let args = data_args(["--data", dir.path().to_str().unwrap(), "--first-classes", "1"]);
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
+        assert_eq!(Part::ALL.map(|p| data.len(p)), [Some(1), Some(0), Some(1)]);
+        assert_eq!(data.labels(), ["swipe_left"]);
+    }
+
     #[test]
     fn the_past_of_a_window_is_the_video_before_it() {
         let (_dir, args) = folder(&["--validation-pattern", "s2"]);
-        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
         let (past, area) = (8, 576);
         let window = data.sample(Part::Validation, 1, 1, 0).unwrap().planes;
         let longer = data.sample(Part::Validation, 1, 1, past).unwrap().planes;
@@ -425,7 +443,7 @@ mod tests {
     #[test]
     fn spread_sees_a_video_whole_and_has_no_past() {
         let (_dir, args) = folder(&["--sample", "spread", "--test-pattern", "s2"]);
-        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
         assert!(data.source(Part::Test, 0).unwrap().is_none());
         let spread = data.sample(Part::Test, 0, 0, 0).unwrap().planes;
         assert!(spread[..576] != spread[3 * 576..]);
@@ -436,7 +454,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_into_memory_is_decoded_again() {
         let (_dir, args) = folder(&["--cache-mb", "0"]);
-        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
         assert!(data.sample(Part::Train, 0, 1, 0).unwrap() == data.sample(Part::Train, 0, 1, 0).unwrap());
         assert_eq!(data.cached_bytes.load(Ordering::SeqCst), 0);
         assert!(data.parts[0].iter().all(|clip| clip.video.lock().unwrap().is_none()));
@@ -448,12 +466,12 @@ mod tests {
         for file in ["swipe_left/p_s1.mp4", "swipe_left/p_s2.mp4", "swipe_right/p_s1.mp4"] {
             std::fs::write(dir.path().join(file), "no video").unwrap();
         }
-        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
         for index in 0..4 {
             assert_eq!(data.readable(index).unwrap().0.path.file_name().unwrap(), "p_s2.mp4");
         }
         std::fs::write(dir.path().join("swipe_right/p_s2.mp4"), "no video either").unwrap();
-        let data = Folder::open(&args, &input(Colour::Gray), 1).unwrap();
+        let data = Folder::open(&args, &input(Colour::Gray)).unwrap();
         let error = data.sample(Part::Train, 0, 1, 0).unwrap_err().to_string();
         assert!(error.contains("not one training video"), "{error}");
     }

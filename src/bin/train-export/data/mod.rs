@@ -116,9 +116,12 @@ pub struct DataArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub first_classes: Option<u16>,
     /// So many videos of each class to train, to validate and to test with, drawn by lot; others are left out
-    #[arg(long, value_name = "TRAIN,VALIDATION,TEST", value_parser = numbers::<usize, 3>,
+    #[arg(long, value_name = "TRAIN,VALIDATION,TEST", value_parser = numbers::<u32, 3>,
         conflicts_with_all = ["split", "train_list", "test_pattern", "validation_pattern", "validation"])]
-    pub videos: Option<[usize; 3]>,
+    pub videos: Option<[u32; 3]>,
+    /// Which lot --videos draws: another number, other videos
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub lot: u64,
     /// What a training clip of a video is: `window` consecutive frames at the model's rate, frames that `spread` over
     /// all of it, or each `step`-th one
     #[arg(long, value_enum, default_value_t = Sampling::Window)]
@@ -138,10 +141,19 @@ pub struct DataArgs {
 pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Box<dyn Dataset>> {
     let opened: anyhow::Result<Box<dyn Dataset>> = match args.data.as_str() {
         "synth" => synth::Synth::new(input, seed).map(|data| Box::new(data) as _),
-        _ => folder::Folder::open(args, input, seed).map(|data| Box::new(data) as _),
+        _ => folder::Folder::open(args, input).map(|data| Box::new(data) as _),
     };
     // What is wrong here is a flag or what it names.
     opened.map_err(|error| usage(format_args!("{error:#}")).into())
+}
+
+/// Refuses data that show any number of classes for a model that says one.
+pub fn fits(data: &dyn Dataset, model: Activation) -> anyhow::Result<()> {
+    if (data.activation(), model) == (Activation::Sigmoid, Activation::Softmax) {
+        let why = "clips show any number of classes (labels.csv), the model says one: train one on such data";
+        return Err(usage(format_args!("--data: {}: {why}", data.describe())).into());
+    }
+    Ok(())
 }
 
 /// An error that a flag or what it names is to blame for.

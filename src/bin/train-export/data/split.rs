@@ -87,10 +87,10 @@ impl Listing {
     }
 
     /// Divides the files as `args` ask; `folder` is where a `split.txt` of its own may be.
-    pub fn split(&self, folder: &Path, args: &DataArgs, seed: u64) -> anyhow::Result<Parts> {
+    pub fn split(&self, folder: &Path, args: &DataArgs) -> anyhow::Result<Parts> {
         if let Some([train, validation, test]) = args.videos {
             let parts = [(Part::Train, train), (Part::Validation, validation), (Part::Test, test)];
-            return self.by_lot(&parts, seed);
+            return self.by_lot(&parts, args.lot);
         }
         let own = folder.join("split.txt");
         let by_name = args.train_list.is_some() || !args.test_pattern.is_empty() || !args.validation_pattern.is_empty();
@@ -123,15 +123,15 @@ impl Listing {
         self
     }
 
-    /// So many videos of each class for each part.
-    fn by_lot(&self, parts: &[(Part, usize)], seed: u64) -> anyhow::Result<Parts> {
-        let (mut drawn, wanted) = (Parts::new(), parts.iter().map(|(_, count)| count).sum::<usize>());
+    /// So many videos of each class for each part; always the same ones for a `lot`.
+    fn by_lot(&self, parts: &[(Part, u32)], lot: u64) -> anyhow::Result<Parts> {
+        let (mut drawn, wanted) = (Parts::new(), parts.iter().map(|(_, count)| u64::from(*count)).sum::<u64>());
         for (class, mut files) in self.by_class(self.files.keys().cloned()) {
-            let (of, there) = (self.name_of(class), files.len());
+            let (of, there) = (self.name_of(class), files.len() as u64);
             ensure!(there >= wanted, "--videos: {of} has {there} videos, {wanted} wanted");
-            fastrand::Rng::with_seed(mix(&[seed, class as u64])).shuffle(&mut files);
+            fastrand::Rng::with_seed(mix(&[lot, class as u64])).shuffle(&mut files);
             for &(part, count) in parts {
-                drawn.entry(part).or_default().extend(files.drain(..count));
+                drawn.entry(part).or_default().extend(files.drain(..count as usize));
             }
         }
         drawn.values_mut().for_each(|files| files.sort());
@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn split(dir: &Path, line: &str) -> anyhow::Result<[usize; 3]> {
-        let parts = Listing::read(dir)?.split(dir, &data_args(line.split_whitespace()), 1)?;
+        let parts = Listing::read(dir)?.split(dir, &data_args(line.split_whitespace()))?;
         Ok(Part::ALL.map(|p| parts.get(&p).map_or(0, Vec::len)))
     }
 
@@ -375,11 +375,12 @@ mod tests {
     fn so_many_videos_of_the_first_classes_are_drawn_by_lot() {
         let dir = folder();
         assert_eq!(split(dir.path(), "--videos 5,1,2").unwrap(), [10, 2, 4]);
+        assert!(error(dir.path(), "--videos 4294967295,4294967295,1").contains("8589934591 wanted"));
         assert!(error(dir.path(), "--videos 5,2,2").contains("class `clap` has 8 videos, 9 wanted"));
         let listing = Listing::read(dir.path()).unwrap();
-        let of = |seed| listing.split(dir.path(), &data_args(["--videos", "3,1,1"]), seed).unwrap();
-        assert_eq!(of(1), of(1));
-        assert_ne!(of(1), of(2));
+        let of = |lot| listing.split(dir.path(), &data_args(["--videos", "3,1,1", "--lot", lot])).unwrap();
+        assert_eq!(of("1"), of("1"));
+        assert_ne!(of("1"), of("2"));
         let first = listing.clone().first(1);
         assert_eq!((&first.labels[..], first.files.len()), (&["clap".to_string()][..], 8));
     }
@@ -403,7 +404,7 @@ mod tests {
         assert_eq!(split(dir.path(), "--validation 0.01").unwrap(), [14, 2, 0]);
         assert!(error(dir.path(), "--validation 1").contains("from 0 to below 1"));
         let listing = Listing::read(dir.path()).unwrap();
-        let of = || listing.split(dir.path(), &data_args(["--validation", "0.5"]), 1).unwrap();
+        let of = || listing.split(dir.path(), &data_args(["--validation", "0.5"])).unwrap();
         assert_eq!(of(), of());
     }
 }

@@ -24,8 +24,9 @@ use crate::stream;
 pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow::Result<()> {
     let input = &bundle.manifest.input;
     let data = data::open(&args.data, input, 0)?;
+    data::fits(&*data, bundle.manifest.output.activation)?;
     let named = Named::new(data.labels(), &bundle.labels, &args.labels)?;
-    let clips = choose(args, &*data, &named)?;
+    let clips = choose(args, &*data, &named, bundle.manifest.output.activation)?;
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} clips, {per_sec}, {eta} left")?;
     let bar = ProgressBar::new(clips.len() as u64).with_style(style);
     let activation = bundle.manifest.output.activation;
@@ -52,7 +53,7 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
     )?;
     bar.finish_and_clear();
     let what = format!("{}{}", data.describe(), how(bundle, engine));
-    match data.activation() {
+    match activation {
         Activation::Softmax => {
             let mut confusion = Confusion::new(&named.labels);
             clips.iter().zip(&answers).for_each(|(clip, answer)| confusion.add(clip.shown[0], answer));
@@ -84,7 +85,7 @@ fn last(runner: &mut Runner, input: &Input, planes: &[f32]) -> anyhow::Result<Ve
 struct Clip {
     part: Part,
     index: u64,
-    /// What it shows: indices into [`Named::labels`]; one, unless the data says what it shows of any number.
+    /// What it shows: indices into [`Named::labels`]; one, unless the model says any number.
     shown: Vec<usize>,
 }
 
@@ -118,7 +119,7 @@ impl Named {
     }
 }
 
-fn choose(args: &EvaluateArgs, data: &dyn Dataset, named: &Named) -> anyhow::Result<Vec<Clip>> {
+fn choose(args: &EvaluateArgs, data: &dyn Dataset, named: &Named, model: Activation) -> anyhow::Result<Vec<Clip>> {
     let mut clips = Vec::new();
     for part in args.part.parts() {
         let Some(len) = data.len(part) else {
@@ -128,7 +129,7 @@ fn choose(args: &EvaluateArgs, data: &dyn Dataset, named: &Named) -> anyhow::Res
         for index in 0..len.min(args.clips.unwrap_or(usize::MAX)) as u64 {
             let shown = data.shown(part, index).unwrap_or_default();
             let shown: Vec<usize> = shown.into_iter().filter_map(|label| named.of_data[label]).collect();
-            if !shown.is_empty() || data.activation() == Activation::Sigmoid {
+            if !shown.is_empty() || model == Activation::Sigmoid {
                 clips.push(Clip { part, index, shown });
             }
         }

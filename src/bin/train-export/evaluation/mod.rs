@@ -31,7 +31,8 @@ pub struct EvaluateArgs {
     /// Which clips of the data
     #[arg(long, value_enum, default_value_t = Which::Test)]
     pub part: Which,
-    /// Only these labels: clips of others are left out, and answers are chosen among these
+    /// Only these labels: clips of others are left out, and answers are chosen among these; of a model of any number of
+    /// classes only these are counted
     #[arg(long, value_name = "A,B,..", value_delimiter = ',')]
     pub labels: Vec<String>,
     /// At most so many clips of each part

@@ -29,6 +29,7 @@ pub fn quantized(args: &ExportArgs, model: &Model, graph: &Graph) -> Result<(Qua
         (random(model, CALIBRATION_SEED)?, random(model, VALIDATION_SEED)?)
     } else {
         let data: Arc<dyn Dataset> = data::open(&args.data, &model.input, CALIBRATION_SEED)?.into();
+        data::fits(&*data, model.activation)?;
         let count = |part, wanted: usize| data.len(part).unwrap_or(wanted).min(wanted);
         let [train, judge] = [(Part::Train, args.calibration_clips), (Part::Validation, args.validation_clips)]
             .map(|(part, wanted)| (part, count(part, wanted)));

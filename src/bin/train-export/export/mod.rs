@@ -231,13 +231,21 @@ fn deviation(got: &[f32], wanted: &[f32]) -> f32 {
     differences.fold(0.0, |max, x| if x.is_nan() || x > max { x } else { max })
 }
 
+/// What a bundle is called: `given`, or as the folder `out`.
+///
+/// # Errors
+/// `Usage` when neither says.
+pub fn name(given: Option<&String>, out: &Path) -> Result<String> {
+    let folder = || out.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = given.cloned().or_else(folder);
+    Ok(name.ok_or_else(|| Error::new(ErrorKind::Usage, "--out: a folder with a name wanted, or --name"))?)
+}
+
 fn manifest(args: &ExportArgs, model: &Model) -> Result<Manifest> {
     if args.hop == Some(0) {
         return Err(Error::new(ErrorKind::Usage, "--hop 0: at least 1 wanted").into());
     }
-    let folder = || args.out.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = args.name.clone().or_else(folder);
-    let name = name.ok_or_else(|| Error::new(ErrorKind::Usage, "--out: a folder with a name wanted, or --name"))?;
+    let name = name(args.name.as_ref(), &args.out)?;
     let note = args.note.as_ref().map_or(String::new(), |note| format!("; {note}"));
     let per_frame = !model.graph()?.states().is_empty();
     let fresh = || Manifest {

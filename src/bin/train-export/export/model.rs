@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
+use kinora::ErrorKind;
 use kinora::model::graph::{Graph, Weights};
-use kinora::model::manifest::{Activation, Input, Mode};
+use kinora::model::manifest::{Activation, Colour, Input, Mode};
 use kinora::model::{Bundle, Manifest, onnx};
 use tch::{Device, Tensor};
 
@@ -66,6 +67,10 @@ impl Model {
         let bundle = Bundle::load(dir)?;
         let weights = onnx::read_weights(&bundle.onnx())?;
         let manifest = bundle.manifest;
+        if manifest.input.colour == Colour::RgbFlow {
+            let why = "a model of two streams is made of their bundles: export those, then `join` them again";
+            return Err(kinora::Error::new(ErrorKind::Usage, format_args!("{}: {why}", dir.display())).into());
+        }
         let model = Self {
             architecture: manifest.architecture.clone(),
             input: manifest.input.clone(),
