@@ -39,6 +39,9 @@ pub struct TuneArgs {
     /// Half of the actions are to be reported within this time, if that can be had
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     pub delay: f64,
+    /// At most so many actions are to be reported in ten minutes of nothing, if that can be had
+    #[arg(long, value_name = "N", default_value_t = 2.0)]
+    pub false_alarms: f64,
     /// Write the settings into the bundle's manifest
     #[arg(long)]
     pub write: bool,
@@ -68,7 +71,7 @@ pub fn command(args: &TuneArgs) -> anyhow::Result<()> {
     let (before, candidates) = (&bundle.manifest.decision, candidates(&bundle.manifest.decision));
     let judge = |_: &mut (), index: usize| judge(&bundle, &candidates[index], &all, args.duration as f64);
     let means = in_parallel(threads(args.threads), candidates.len(), || Ok(()), judge)?;
-    let Some(best) = best(&means, args.delay) else { anyhow::bail!("no settings to choose from") };
+    let Some(best) = best(&means, (args.delay, args.false_alarms)) else { anyhow::bail!("no settings to choose from") };
     let (settings, mean) = (&candidates[best], &means[best]);
     println!("before: {}", row(before, &means[0]));
     println!("best:   {}", row(settings, mean));
@@ -122,19 +125,25 @@ fn judge(bundle: &Bundle, settings: &Settings, all: &[Watched], duration_s: f64)
     Ok(mean(&scores))
 }
 
-/// The highest F1 among those whose median delay is at most `delay`; if none is so fast, among all.
-fn best(means: &[Mean], delay: f64) -> Option<usize> {
-    let fast = |mean: &Mean| mean.delay_p50_s.is_some_and(|s| s <= delay);
-    let any = means.iter().any(fast);
-    let allowed = means.iter().enumerate().filter(|(_, mean)| !any || fast(mean));
+/// The highest F1 among those whose median delay and false alarms are at most what is wanted; if none has both, among those
+/// that have one, or else among all.
+fn best(means: &[Mean], (delay, alarms): (f64, f64)) -> Option<usize> {
+    let missed = |mean: &Mean| {
+        let fast = mean.delay_p50_s.is_some_and(|s| s <= delay);
+        let quiet = mean.false_alarms_per_10_min.is_none_or(|n| n <= alarms);
+        usize::from(!fast) + usize::from(!quiet)
+    };
+    let least = means.iter().map(missed).min()?;
+    let allowed = means.iter().enumerate().filter(|(_, mean)| missed(mean) == least);
     allowed.max_by(|a, b| a.1.f1.total_cmp(&b.1.f1)).map(|(index, _)| index)
 }
 
 fn row(settings: &Settings, mean: &Mean) -> String {
     let Settings { smoothing_s, enter, exit, min_duration_s, merge_gap_s, lag_s, .. } = settings;
     let delay = mean.delay_p50_s.map_or("-".into(), |s| format!("{s:.2} s"));
+    let alarms = mean.false_alarms_per_10_min.map_or("-".into(), |n| format!("{n:.1}"));
     format!(
-        "F1 {:.3}, median delay {delay} with smoothing_s {smoothing_s}, enter {enter}, exit {exit:.3}, min_duration_s \
+        "F1 {:.3}, median delay {delay}, {alarms} false alarms in 10 minutes of nothing with smoothing_s {smoothing_s}, enter {enter}, exit {exit:.3}, min_duration_s \
          {min_duration_s}, merge_gap_s {merge_gap_s}, lag_s {lag_s}",
         mean.f1
     )
@@ -145,12 +154,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_is_fast_enough_if_any_is() {
-        let mean = |f1, delay| Mean { f1, delay_p50_s: delay, ..Mean::default() };
-        let means = [mean(0.5, Some(0.9)), mean(0.8, Some(1.2)), mean(0.6, Some(1.0)), mean(0.0, None)];
-        assert_eq!(best(&means, 1.0), Some(2));
-        assert_eq!(best(&means, 0.5), Some(1));
-        assert_eq!(best(&[], 1.0), None);
+    fn the_best_is_fast_and_quiet_enough_if_any_is() {
+        let mean = |f1, delay, alarms| Mean {
+            f1,
+            delay_p50_s: delay,
+            false_alarms_per_10_min: Some(alarms),
+            ..Mean::default()
+        };
+        let means = [
+            mean(0.5, Some(0.9), 0.0),
+            mean(0.8, Some(1.2), 1.0),
+            mean(0.6, Some(1.0), 2.0),
+            mean(0.9, Some(0.6), 3.0),
+            mean(0.0, None, 0.0),
+        ];
+        assert_eq!(best(&means, (1.0, 2.0)), Some(2));
+        assert_eq!(best(&means, (1.0, 1.5)), Some(0));
+        assert_eq!(best(&means, (0.5, 2.0)), Some(1));
+        assert_eq!(best(&means, (1.0, -1.0)), Some(3));
+        assert_eq!(best(&means, (0.5, -1.0)), Some(3));
+        assert_eq!(best(&[], (1.0, 2.0)), None);
     }
 
     #[test]
