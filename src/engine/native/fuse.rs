@@ -205,11 +205,14 @@ impl Fuser<'_> {
                 let (end, quantized) = self.quantize(index);
                 self.layer(index, end, Work::Load, vec![], quantized)
             }
-            // Of what is no layer's own, such as some channels of the clip.
+            // Some channels of the clip. What is computed in floats may differ in the last bit from kernels to kernels, and
+            // integers made of it by a whole step.
             Op::Quantize(q) => {
                 let (place, to) = (self.input(node, 0)?, per_tensor(node, q)?);
-                if self.network.values[place].quantized.is_some() {
-                    return refuse(node, "it quantises integers");
+                let clip = self.network.layers.first().map(|load| (load.output, false));
+                let (root, _, before) = self.network.root(place);
+                if clip != Some((root, before)) || self.network.values[place].quantized.is_some() {
+                    return refuse(node, "only the clip and what layers of integers compute is quantised");
                 }
                 let same = Work::Unary(Unary::Clip { min: FREE.0, max: FREE.1 });
                 self.layer(index, index, same, vec![place], Some(to))

@@ -196,11 +196,13 @@ impl Network {
         self.values[value].shape[0] == self.values[self.root(value).0].shape[0]
     }
 
-    /// Whether every convolution and dense layer computes with integers.
+    /// Whether every convolution and dense layer computes with integers, and there are some.
     pub fn is_int8(&self) -> bool {
-        !self
-            .layers
-            .iter()
-            .any(|layer| matches!(&layer.work, Work::Conv(ConvLayer { arithmetic: ConvArithmetic::Float { .. }, .. })))
+        let mut products = self.layers.iter().filter_map(|layer| match &layer.work {
+            Work::Conv(conv) => Some(matches!(conv.arithmetic, ConvArithmetic::Int8 { .. })),
+            Work::Logits { .. } => Some(true),
+            _ => None,
+        });
+        products.next().is_some_and(|first| first && products.all(|integers| integers))
     }
 }
