@@ -104,7 +104,7 @@ impl Colour {
 
     /// Whether a plane says what changed since the frame before: then T planes need T + 1 frames.
     pub fn needs_previous(self) -> bool {
-        matches!(self, Self::Motion | Self::Flow | Self::RgbFlow)
+        (0..self.channels()).any(|channel| self.is_change(channel))
     }
 }
 

@@ -293,7 +293,10 @@ impl Net {
         let first = given.values().find_map(|frames| frames.first()).context("a recurrence that reads nothing")?;
         let (clips, kind) = (first.size()[0], first.kind());
         let frames = given.values().map(Vec::len).min().unwrap_or(0);
-        for (state, _) in states.iter().filter(|(state, _)| !before.contains_key(state)).collect::<Vec<_>>() {
+        for (state, _) in states {
+            if before.contains_key(state) {
+                continue;
+            }
             let [_, channels, _, height, width] = self.graph.nodes()[*state].shape[..] else {
                 anyhow::bail!("node '{}': a state [1, C, 1, H, W] wanted", self.graph.nodes()[*state].name)
             };

@@ -204,10 +204,8 @@ fn golden(streams: &[Stream; 2], int8: bool) -> Result<Golden> {
 
 fn manifest([rgb, flow]: &[Stream; 2], name: String, int8: bool) -> Manifest {
     let (a, b) = (&rgb.bundle.manifest, &flow.bundle.manifest);
-    let both = |of: fn(&Manifest) -> &str| match (of(a), of(b)) {
-        (a, b) if a == b => a.to_owned(),
-        (a, b) => format!("{}: {a}; {}: {b}", rgb.name, flow.name),
-    };
+    let each = |a: &str, b: &str| format!("{}: {a}; {}: {b}", rgb.name, flow.name);
+    let both = |a: &str, b: &str| if a == b { a.to_owned() } else { each(a, b) };
     let chain = |a: &[f32], b: &[f32]| a.iter().chain(b).copied().collect();
     let licence = match (a.provenance.licence.as_str(), b.provenance.licence.as_str()) {
         (a, b) if a == b => a.to_owned(),
@@ -215,8 +213,8 @@ fn manifest([rgb, flow]: &[Stream; 2], name: String, int8: bool) -> Manifest {
     };
     let said = |manifest: &Manifest| manifest.quantisation.clone();
     let quantisation = said(a).zip(said(b)).filter(|_| int8).map(|(a, b)| Quantisation {
-        ranges: format!("{}: {}; {}: {}", rgb.name, a.ranges, flow.name, b.ranges),
-        calibration: format!("{}: {}; {}: {}", rgb.name, a.calibration, flow.name, b.calibration),
+        ranges: each(&a.ranges, &b.ranges),
+        calibration: each(&a.calibration, &b.calibration),
     });
     Manifest {
         name,
@@ -232,8 +230,8 @@ fn manifest([rgb, flow]: &[Stream; 2], name: String, int8: bool) -> Manifest {
         },
         provenance: Provenance {
             licence,
-            data: both(|manifest| &manifest.provenance.data),
-            recipe: format!("{}; {}", both(|manifest| &manifest.provenance.recipe), crate::recipe()),
+            data: both(&a.provenance.data, &b.provenance.data),
+            recipe: format!("{}; {}", both(&a.provenance.recipe, &b.provenance.recipe), crate::recipe()),
         },
         quantisation,
         measured: vec![],

@@ -66,11 +66,10 @@ impl Folder {
         ensure!(input.frame_rate > 0.0 && input.frames > 0, "the model's frames and frame rate must be above zero");
         let folder = Path::new(&args.data);
         ensure!(folder.is_dir(), "--data {}: no such folder, and not `synth`", args.data);
-        let listing = Listing::read(folder)?;
-        let kept = args.first_classes.map_or_else(|| listing.clone(), |count| listing.clone().first(count.into()));
+        let whole = Listing::read(folder)?;
+        let listing = args.first_classes.map_or_else(|| whole.clone(), |count| whole.first(count.into()));
         // A list may name videos of other classes, too; a lot is drawn of those that are wanted.
-        let mut parts = if args.videos.is_some() { &kept } else { &listing }.split(folder, args)?;
-        let listing = kept;
+        let mut parts = if args.videos.is_some() { &listing } else { &whole }.split(folder, args)?;
         parts.values_mut().for_each(|files| files.retain(|file| listing.files.contains_key(file)));
         let files = Part::ALL.map(|part| parts.remove(&part).unwrap_or_default());
         let used: usize = files.iter().map(Vec::len).sum();

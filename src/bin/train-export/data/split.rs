@@ -114,13 +114,13 @@ impl Listing {
     }
 
     /// The first `count` classes by name alone.
-    pub fn first(mut self, count: usize) -> Self {
-        self.labels.truncate(count);
-        self.files.values_mut().for_each(|shown| shown.retain(|class| *class < count));
+    pub fn first(&self, count: usize) -> Self {
+        let mut first = self.clone();
+        first.labels.truncate(count);
+        first.files.values_mut().for_each(|shown| shown.retain(|class| *class < count));
         // A video that shows none of them may still show that there is none of them, if it may show several.
-        let several = self.several;
-        self.files.retain(|_, shown| several || !shown.is_empty());
-        self
+        first.files.retain(|_, shown| self.several || !shown.is_empty());
+        first
     }
 
     /// So many videos of each class for each part; always the same ones for a `lot`.
@@ -381,7 +381,7 @@ mod tests {
         let of = |lot| listing.split(dir.path(), &data_args(["--videos", "3,1,1", "--lot", lot])).unwrap();
         assert_eq!(of("1"), of("1"));
         assert_ne!(of("1"), of("2"));
-        let first = listing.clone().first(1);
+        let first = listing.first(1);
         assert_eq!((&first.labels[..], first.files.len()), (&["clap".to_string()][..], 8));
     }
 

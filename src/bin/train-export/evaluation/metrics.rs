@@ -43,6 +43,39 @@ pub struct Figures {
     pub classes: Vec<ClassFigures>,
 }
 
+impl ClassFigures {
+    /// Of a class with so many `clips`, that so many answers `named`, so many of them `right`.
+    pub fn new(label: &str, clips: usize, named: usize, right: usize) -> Self {
+        Self {
+            label: label.to_owned(),
+            clips,
+            precision: ratio(right, named),
+            recall: ratio(right, clips),
+            f1: ratio(2 * right, clips + named),
+        }
+    }
+}
+
+fn ratio(part: usize, whole: usize) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// Mean F1 of the classes that have clips.
+pub fn macro_f1<'a>(classes: impl IntoIterator<Item = &'a ClassFigures>) -> f64 {
+    let present: Vec<f64> = classes.into_iter().filter(|c| c.clips > 0).filter_map(|c| c.f1).collect();
+    present.iter().sum::<f64>() / present.len().max(1) as f64
+}
+
+/// A share for a table, in percent.
+pub fn percent(share: Option<f64>) -> String {
+    share.map_or("-".into(), |share| format!("{:.1}", 100.0 * share))
+}
+
+/// The width of a table's column of labels.
+pub fn widest(labels: &[String]) -> usize {
+    labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(5)
+}
+
 impl Confusion {
     /// Nothing counted yet.
     pub fn new(labels: &[String]) -> Self {
@@ -77,27 +110,16 @@ impl Confusion {
 
     /// The figures that follow.
     pub fn figures(&self) -> Figures {
-        let ratio = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
-        let class = |i: usize| {
-            let (right, clips, named) = (self.count(i, i), self.row_sum(i), self.column_sum(i));
-            let (precision, recall) = (ratio(right, named), ratio(right, clips));
-            ClassFigures {
-                label: self.labels[i].clone(),
-                clips,
-                precision,
-                recall,
-                f1: ratio(2 * right, clips + named),
-            }
-        };
+        let class =
+            |i: usize| ClassFigures::new(&self.labels[i], self.row_sum(i), self.column_sum(i), self.count(i, i));
         let classes: Vec<_> = (0..self.labels.len()).map(class).collect();
         let clips: usize = self.counts.iter().sum();
         let right: usize = (0..self.labels.len()).map(|i| self.count(i, i)).sum();
-        let present: Vec<f64> = classes.iter().filter(|c| c.clips > 0).filter_map(|c| c.f1).collect();
         Figures {
             clips,
             top1: ratio(right, clips).unwrap_or(0.0),
             loss: self.loss / clips.max(1) as f64,
-            macro_f1: present.iter().sum::<f64>() / present.len().max(1) as f64,
+            macro_f1: macro_f1(&classes),
             classes,
         }
     }
@@ -117,9 +139,8 @@ impl Confusion {
     /// The matrix and the figures of each class for the terminal. Columns are numbered as rows are.
     pub fn table(&self) -> String {
         let figures = self.figures();
-        let wide = self.labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(5);
+        let wide = widest(&self.labels);
         let cell = self.counts.iter().max().map_or(1, |n| n.to_string().len()).max(self.labels.len().to_string().len());
-        let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
         let mut text =
             format!("{:>3} {:wide$} {:>6} {:>9} {:>6} {:>6} |", "", "truth", "clips", "precision", "recall", "F1");
         (0..self.labels.len()).for_each(|i| write!(text, " {i:>cell$}").unwrap_or_default());

@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use super::metrics::{self, macro_f1, percent, widest};
+
 /// Clips and what was answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MultiLabel {
@@ -14,19 +16,12 @@ pub struct MultiLabel {
 /// Figures of one class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClassFigures {
-    /// Its label.
-    pub label: String,
-    /// Clips that show it.
-    pub clips: usize,
+    /// Its clips are those that show it; the answers naming it those by which it is likelier than not.
+    #[serde(flatten)]
+    pub answers: metrics::ClassFigures,
     /// Mean over those clips of the precision among all that are as likely to show it or likelier (as VOC, Charades and
     /// scikit-learn have it). None when there are none.
     pub average_precision: Option<f64>,
-    /// Share of the clips said to show it that do. None when none was.
-    pub precision: Option<f64>,
-    /// Share of the clips that show it that were said to. None when there are none.
-    pub recall: Option<f64>,
-    /// Twice the right answers over those that show it and those said to. None without either.
-    pub f1: Option<f64>,
 }
 
 /// All figures, as `metrics.json` has them.
@@ -63,11 +58,9 @@ impl MultiLabel {
     /// The figures that follow.
     pub fn figures(&self) -> Figures {
         let classes: Vec<ClassFigures> = (0..self.labels.len()).map(|class| self.class(class)).collect();
-        let mean = |of: fn(&ClassFigures) -> Option<f64>| {
-            let all: Vec<f64> = classes.iter().filter(|class| class.clips > 0).filter_map(of).collect();
-            all.iter().sum::<f64>() / all.len().max(1) as f64
-        };
-        let (map, macro_f1) = (mean(|class| class.average_precision), mean(|class| class.f1));
+        let shown: Vec<f64> = classes.iter().filter_map(|class| class.average_precision).collect();
+        let map = shown.iter().sum::<f64>() / shown.len().max(1) as f64;
+        let macro_f1 = macro_f1(classes.iter().map(|class| &class.answers));
         let terms =
             self.clips.iter().flatten().map(|&(shown, p)| -f64::from(if shown { p } else { 1.0 - p }.max(1e-9)).ln());
         let loss = terms.sum::<f64>() / (self.clips.len() * self.labels.len()).max(1) as f64;
@@ -75,7 +68,6 @@ impl MultiLabel {
     }
 
     fn class(&self, class: usize) -> ClassFigures {
-        let ratio = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
         let mut answers: Vec<(bool, f32)> = self.clips.iter().map(|clip| clip[class]).collect();
         answers.sort_by(|a, b| b.1.total_cmp(&a.1));
         let count = |of: &[(bool, f32)]| of.iter().filter(|(shown, _)| *shown).count();
@@ -88,23 +80,18 @@ impl MultiLabel {
             sum += count(tie) as f64 * count(&answers[..seen]) as f64 / seen as f64;
         }
         ClassFigures {
-            label: self.labels[class].clone(),
-            clips,
+            answers: metrics::ClassFigures::new(&self.labels[class], clips, said, right),
             average_precision: (clips > 0).then(|| sum / clips as f64),
-            precision: ratio(right, said),
-            recall: ratio(right, clips),
-            f1: ratio(2 * right, clips + said),
         }
     }
 
     /// The figures of each class for the terminal.
     pub fn table(&self) -> String {
-        let wide = self.labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(5);
-        let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
+        let wide = widest(&self.labels);
         let mut text =
             format!("{:wide$} {:>6} {:>6} {:>9} {:>6} {:>6}", "class", "clips", "AP", "precision", "recall", "F1");
-        for class in self.figures().classes {
-            let ClassFigures { label, clips, average_precision, precision, recall, f1 } = class;
+        for ClassFigures { answers, average_precision } in self.figures().classes {
+            let metrics::ClassFigures { label, clips, precision, recall, f1 } = answers;
             let [ap, precision, recall, f1] = [average_precision, precision, recall, f1].map(percent);
             text += &format!("\n{label:wide$} {clips:>6} {ap:>6} {precision:>9} {recall:>6} {f1:>6}");
         }
@@ -128,10 +115,12 @@ mod tests {
         let figures = clips.figures();
         let [a, b, c] = &figures.classes[..] else { panic!() };
         let close = |x: Option<f64>, wanted: f64| (x.unwrap() - wanted).abs() < 1e-12;
-        assert!(a.clips == 3 && close(a.average_precision, (1.0 + 2.0 / 3.0 + 3.0 / 4.0) / 3.0), "{a:?}");
+        let answers = |class: &ClassFigures| class.answers.clone();
+        let ([ap_a, ap_b, ap_c], [a, b, c]) = ([a, b, c].map(|x| x.average_precision), [a, b, c].map(answers));
+        assert!(a.clips == 3 && close(ap_a, (1.0 + 2.0 / 3.0 + 3.0 / 4.0) / 3.0), "{a:?}");
         assert!(close(a.precision, 2.0 / 3.0) && close(a.recall, 2.0 / 3.0) && close(a.f1, 4.0 / 6.0), "{a:?}");
-        assert!(b.clips == 1 && close(b.average_precision, 0.5) && b.precision.is_none(), "{b:?}");
-        assert_eq!((c.clips, c.average_precision, c.precision, c.recall), (0, None, Some(0.0), None));
+        assert!(b.clips == 1 && close(ap_b, 0.5) && b.precision.is_none(), "{b:?}");
+        assert_eq!((c.clips, ap_c, c.precision, c.recall), (0, None, Some(0.0), None));
         let map = ((1.0 + 2.0 / 3.0 + 3.0 / 4.0) / 3.0 + 0.5) / 2.0;
         assert!(
             figures.clips == 4 && (figures.map - map).abs() < 1e-12 && (figures.macro_f1 - 1.0 / 3.0).abs() < 1e-12
