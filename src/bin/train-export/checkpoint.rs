@@ -41,6 +41,9 @@ pub struct Info {
     pub labels: Vec<String>,
     /// What it was trained on.
     pub data: String,
+    /// What its first weights had been trained on, if they were not fresh.
+    #[serde(default)]
+    pub before: Option<String>,
     /// The command that trained it.
     pub recipe: String,
     /// Seed of the run.
@@ -61,6 +64,12 @@ fn one_class() -> Activation {
 }
 
 impl Info {
+    /// What the weights have seen.
+    pub fn seen(&self) -> String {
+        let before = self.before.as_ref().map_or(String::new(), |data| format!("; first weights from: {data}"));
+        format!("{} ({} clips seen in {} steps){before}", self.data, self.clips, self.step)
+    }
+
     /// The graph that the weights belong to.
     ///
     /// # Errors
@@ -220,6 +229,7 @@ pub(crate) mod tests {
             activation: Activation::Softmax,
             labels: labels.iter().map(|&l| l.into()).collect(),
             data: "squares".into(),
+            before: None,
             recipe: "train-export train".into(),
             seed: 1,
             step: 7,

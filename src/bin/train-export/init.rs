@@ -21,6 +21,8 @@ pub struct Taken {
     pub weights: Weights,
     /// What was taken and what was not, in a line.
     pub description: String,
+    /// What they were trained on.
+    pub data: String,
 }
 
 /// The weights of `path`, a bundle's folder, a run's folder or a checkpoint, that fit `graph`. Of the last layer the rows of
@@ -29,12 +31,13 @@ pub struct Taken {
 /// # Errors
 /// `Model` when there is no such model, `Usage` when nothing of it fits.
 pub fn weights(path: &Path, labels: &[String], graph: &Graph, fresh: &Weights) -> Result<Taken> {
-    let (mut weights, old_labels) = if path.join("manifest.toml").exists() {
+    let (mut weights, old_labels, data) = if path.join("manifest.toml").exists() {
         let bundle = Bundle::load(path)?;
-        (onnx::read_weights(&bundle.onnx())?, bundle.labels)
+        (onnx::read_weights(&bundle.onnx())?, bundle.labels, bundle.manifest.provenance.data)
     } else {
         let checkpoint = Checkpoint::load(path)?;
-        (checkpoint.average(), checkpoint.info.labels)
+        let seen = checkpoint.info.seen();
+        (checkpoint.average(), checkpoint.info.labels, seen)
     };
     let known: Vec<(usize, usize)> = (labels.iter().enumerate())
         .filter_map(|(new, label)| Some((new, old_labels.iter().position(|old| old == label)?)))
@@ -50,14 +53,14 @@ pub fn weights(path: &Path, labels: &[String], graph: &Graph, fresh: &Weights) -
         wanted.iter().any(|p| p.name == *name && p.shape == array.shape())
     });
     let about = format!("{}, which knows {} of the {} classes", path.display(), known.len(), labels.len());
-    taken("--init", path, &about, weights, graph)
+    taken("--init", path, (&about, data), weights, graph)
 }
 
-/// What of `graph` the `weights` are, in words: taken from what `about` says, as `flag` asked for.
+/// What of `graph` the `weights` are, in words: taken from what `about` says, trained on `data`, as `flag` asked for.
 ///
 /// # Errors
 /// `Usage` when there are none.
-fn taken(flag: &str, path: &Path, about: &str, weights: Weights, graph: &Graph) -> Result<Taken> {
+fn taken(flag: &str, path: &Path, (about, data): (&str, String), weights: Weights, graph: &Graph) -> Result<Taken> {
     if weights.is_empty() {
         let message = format!("{flag} {}: none of its weights fits this architecture and input", path.display());
         return Err(Error::new(ErrorKind::Usage, message).into());
@@ -66,7 +69,7 @@ fn taken(flag: &str, path: &Path, about: &str, weights: Weights, graph: &Graph) 
     let fresh: Vec<&str> = wanted.iter().filter(|p| !weights.contains_key(&p.name)).map(|p| p.name.as_str()).collect();
     let fresh = if fresh.is_empty() { String::new() } else { format!("; fresh: {}", fresh.join(", ")) };
     let description = format!("took {} of {} parameters from {about}{fresh}", weights.len(), wanted.len());
-    Ok(Taken { weights, description })
+    Ok(Taken { weights, description, data })
 }
 
 /// `fresh` with some rows of `old` in it: pairs of a row of `fresh` and one of `old`.
@@ -130,7 +133,9 @@ pub fn inflated(path: &Path, architecture: &Architecture, graph: &Graph) -> Resu
     if let Some(first) = left.iter().min() {
         notes += &format!(", {} of its tensors have no place here, such as '{first}'", left.len());
     }
-    taken("--inflate", path, &format!("{}{notes}", path.display()), weights, graph)
+    let file = path.file_name().unwrap_or_default().display();
+    let data = format!("pictures, by a 2-D net ({file}, repeated along time)");
+    taken("--inflate", path, (&format!("{}{notes}", path.display()), data), weights, graph)
 }
 
 fn refuse(path: &Path, why: impl Display) -> Error {
@@ -293,7 +298,7 @@ pub(crate) mod tests {
         for (text, channels) in [("i3d-rgb", 3), ("i3d-flow", 2)] {
             let architecture: Architecture = text.parse().unwrap();
             let graph = architecture.graph([channels, 16, 224, 224], 17).unwrap();
-            let Taken { weights, description } = inflated(&path, &architecture, &graph).unwrap();
+            let Taken { weights, description, .. } = inflated(&path, &architecture, &graph).unwrap();
             assert_eq!(weights.len() + 2, graph.parameters().len());
             assert!(description.contains("fresh: head.weight, head.bias"), "{description}");
             assert!(description.contains("not 'fc.weight' of shape [1000, 1024]"), "{description}");

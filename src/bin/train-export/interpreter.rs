@@ -66,6 +66,8 @@ pub struct Net {
     loops: Vec<Loop>,
     /// Whether it computes as if in integers, and with which steps.
     imitation: Option<Imitation>,
+    /// Nodes before this one are not trained.
+    first_trained: usize,
     device: Device,
 }
 
@@ -106,7 +108,7 @@ impl Net {
             readers[input.index()] += 1;
         }
         let first = recurrence::first_biases(&graph);
-        let mut net = Self { graph, tensors, readers, loops, imitation: None, device };
+        let mut net = Self { graph, tensors, readers, loops, imitation: None, first_trained: 0, device };
         net.set(&first)?;
         Ok(net)
     }
@@ -115,6 +117,33 @@ impl Net {
     /// output channel, with gradients as if nothing were rounded. Normalisations keep their statistics.
     pub fn imitate(&mut self, ranges: Ranges) {
         self.imitation = Some(Imitation::new(&self.graph, ranges));
+    }
+
+    /// From now on only what comes from the layer `first` on is trained: a node, or those whose names begin so, such as
+    /// `stage4`. What is before keeps its weights and its statistics.
+    ///
+    /// # Errors
+    /// `Usage` when there is no such layer.
+    pub fn train_from(&mut self, first: &str) -> Result<()> {
+        let named =
+            |node: &Node| node.name.strip_prefix(first).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let place = self.graph.nodes().iter().position(named).ok_or_else(|| {
+            let message = format!("--train-from {first}: this net has no such layer; `train-export show` prints them");
+            kinora::Error::new(kinora::ErrorKind::Usage, message)
+        })?;
+        for node in &self.graph.nodes()[..place] {
+            for parameter in self.graph.node_parameters(node) {
+                let tensor = self.tensors.get_mut(&parameter.name).context("a parameter that the net does not have")?;
+                *tensor = tensor.f_detach()?;
+            }
+        }
+        self.first_trained = place;
+        Ok(())
+    }
+
+    /// How `pass` runs the node of this `index`.
+    fn pass(&self, index: usize, pass: Pass) -> Pass {
+        if index < self.first_trained { Pass::Evaluate } else { pass }
     }
 
     /// The graph.
@@ -256,7 +285,7 @@ impl Net {
             // overwritten view would be copied to another memory layout, at several times the cost.
             let overwrite = matches!(x, Some((1, Op::BatchNorm { .. } | Op::Binary(_)))) && self.device == Device::Cpu;
             let value = |value: Value| values[value.index()].as_ref().map(Tensor::shallow_clone);
-            let result = self.run(node, &value, overwrite, pass).and_then(|x| self.rounded(node, x));
+            let result = self.run(node, &value, overwrite, self.pass(index, pass)).and_then(|x| self.rounded(node, x));
             let result = result.with_context(|| format!("node '{}'", node.name))?;
             look(node, &result)?;
             values[index] = Some(result);
@@ -314,7 +343,7 @@ impl Net {
                 };
                 let result = match before.get(&index) {
                     Some(state) => Ok(state.shallow_clone()),
-                    None => self.run(node, &value, false, pass),
+                    None => self.run(node, &value, false, self.pass(index, pass)),
                 };
                 let result =
                     result.and_then(|x| self.rounded(node, x)).with_context(|| format!("node '{}'", node.name))?;

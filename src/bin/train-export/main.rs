@@ -21,6 +21,7 @@ mod recurrence;
 mod settings;
 mod stream;
 mod training;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,8 +55,10 @@ enum Command {
     Train(Box<TrainArgs>),
     /// Measure a model
     Evaluate(evaluation::EvaluateArgs),
+    /// Learn your own actions from a few videos of each, in minutes on a CPU, beginning with a bundle
+    Tune(tune::TuneArgs),
     /// Choose a bundle's decision settings: those with which live mannequins are reported best
-    Tune(evaluation::TuneArgs),
+    Thresholds(evaluation::ThresholdArgs),
     /// Write a trained model as a bundle
     Export(export::ExportArgs),
     /// Join two bundles, one of which sees pictures and one optical flow, into one whose logits are the sum of theirs
@@ -159,7 +162,8 @@ fn run(command: Command) -> Result<()> {
         Command::Show(args) => show(&args),
         Command::Train(args) => train(*args),
         Command::Evaluate(args) => evaluation::command(args),
-        Command::Tune(args) => evaluation::tune(&args),
+        Command::Tune(args) => tune::command(&args),
+        Command::Thresholds(args) => evaluation::thresholds(&args),
         Command::Export(args) => export::command(&args).map(|_| ()),
         Command::Join(args) => join::command(&args).map(|_| ()),
     }

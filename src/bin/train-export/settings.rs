@@ -42,6 +42,10 @@ pub struct Settings {
     /// are too long for all of them; what the net remembers goes on (truncated back-propagation through time)
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u16).range(1..))]
     pub tbptt: Option<u16>,
+    /// Train only what comes from this layer on, such as `stage4` or `head` (`show` prints their names): what is before keeps
+    /// its weights and statistics, which is faster, and better where there are few clips
+    #[arg(long, value_name = "LAYER")]
+    pub train_from: Option<String>,
     /// Steps between two validations and checkpoints
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     pub validate_every: u64,

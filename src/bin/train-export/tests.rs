@@ -37,6 +37,19 @@ fn train_export(line: &str) {
     run(Cli::try_parse_from(words).unwrap_or_else(|why| panic!("{why}")).command).expect(line);
 }
 
+/// Copies the first clips of each of the five gestures to `to`, a folder each, under these `names`.
+fn copy_gestures(gestures: &Path, to: &Path, names: &[&str]) {
+    for class in ["clap", "swipe_left", "swipe_right", "throw", "wave"] {
+        std::fs::create_dir_all(to.join(class)).unwrap();
+        let mut clips: Vec<PathBuf> =
+            std::fs::read_dir(gestures.join(class)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        clips.sort();
+        for (clip, name) in clips.iter().zip(names) {
+            std::fs::copy(clip, to.join(class).join(format!("{name}.mp4"))).unwrap();
+        }
+    }
+}
+
 /// Every architecture (but i3d-flow, which is i3d-rgb with other pictures, and takes minutes to make them), as narrow as it
 /// goes, learns by heart two clips of each of five gestures, trailers' nets what any number of labels say of them; what is
 /// exported of it, in floats and in integers, gives the trainer's logits (opening a bundle verifies that; of such nets, which
@@ -46,6 +59,7 @@ fn every_architecture_learns_real_clips() {
     let Some(gestures) = shared::folder("every_architecture_learns_real_clips", "gestures") else { return };
     let dir = tempfile::tempdir().unwrap();
     let [classes, films] = ["classes", "films"].map(|name| dir.path().join(name));
+    copy_gestures(&gestures, &classes, &["train1", "train2", "validate"]);
     std::fs::create_dir(&films).unwrap();
     let mut labels = String::new();
     for (class, shown) in [
@@ -55,14 +69,9 @@ fn every_architecture_learns_real_clips() {
         ("throw", "one hand"),
         ("wave", "sideways"),
     ] {
-        std::fs::create_dir_all(classes.join(class)).unwrap();
-        let mut clips: Vec<PathBuf> =
-            std::fs::read_dir(gestures.join(class)).unwrap().map(|entry| entry.unwrap().path()).collect();
-        clips.sort();
-        for (clip, name) in clips.iter().zip(["train1.mp4", "train2.mp4", "validate.mp4"]) {
-            std::fs::copy(clip, classes.join(class).join(name)).unwrap();
+        for name in ["train1.mp4", "train2.mp4", "validate.mp4"] {
             let film = format!("{class}_{name}");
-            std::fs::copy(clip, films.join(&film)).unwrap();
+            std::fs::copy(classes.join(class).join(name), films.join(&film)).unwrap();
             labels += &format!("{film},{shown}\n");
         }
     }
@@ -124,4 +133,52 @@ fn every_architecture_learns_real_clips() {
             );
         }
     }
+}
+
+/// From the shipped model and four videos of each of five gestures comes a bundle that knows these, streams them in integers
+/// and keeps the settings that the first one was tuned to.
+#[test]
+fn own_actions_are_learned_from_a_bundle() {
+    let Some(gestures) = shared::folder("own_actions_are_learned_from_a_bundle", "gestures") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [clips, out] = ["clips", "mine"].map(|name| dir.path().join(name));
+    copy_gestures(&gestures, &clips, &["a1", "a2", "a3", "b1"]);
+    let line = format!(
+        "tune --model {}/models/mannequin --data {} --test-pattern b1 --epochs 3,2 --out {}",
+        env!("CARGO_MANIFEST_DIR"),
+        clips.display(),
+        out.display()
+    );
+    train_export(&format!("{line} --dry-run"));
+    assert!(!out.exists());
+    train_export(&line);
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(files.count(), 2, "what was kept while it was made is gone");
+    let (bundle, begun) = (Bundle::load(&out).unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mannequin"));
+    let begun = Bundle::load(&begun).unwrap().manifest;
+    assert_eq!(bundle.labels, ["clap", "swipe_left", "swipe_right", "throw", "wave"]);
+    let engine = engine::open(&bundle, &engine::Options::default()).unwrap();
+    assert_eq!((engine.precision(), engine.mode()), (Precision::Int8, begun.run.mode));
+    assert_eq!((bundle.manifest.decision.enter, bundle.manifest.run.hop), (begun.decision.enter, begun.run.hop));
+    assert!(bundle.manifest.provenance.data.contains("first weights from: the mannequin, 17 motions"));
+}
+
+#[test]
+fn what_cannot_be_tuned_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mannequin");
+    let refused = |data: &str| {
+        let line =
+            format!("train-export tune --model {} --out {}/x --data {data}", model.display(), dir.path().display());
+        let error = run(Cli::try_parse_from(line.split_whitespace()).unwrap().command).unwrap_err();
+        assert_eq!(error.downcast_ref::<kinora::Error>().unwrap().kind(), kinora::ErrorKind::Usage, "{error:#}");
+        format!("{error:#}")
+    };
+    assert!(refused("synth").contains("a folder of videos per class wanted"));
+    let clips = dir.path().join("clips");
+    for file in ["hop/1.mp4", "hop/2.mp4", "spin/1.mp4"] {
+        std::fs::create_dir_all(clips.join(file).parent().unwrap()).unwrap();
+        std::fs::write(clips.join(file), "no video").unwrap();
+    }
+    assert!(refused(&clips.display().to_string()).contains("too few of spin"));
 }

@@ -85,6 +85,7 @@ impl Run {
             activation: dataset.activation(),
             labels: dataset.labels().to_vec(),
             data: dataset.describe(),
+            before: None,
             recipe: plan.recipe.clone(),
             seed: settings.seed,
             step: 0,
@@ -100,6 +101,14 @@ impl Run {
             let message = format!("--tbptt {frames}: {} is not recurrent: leave it out", plan.architecture);
             return Err(Error::new(ErrorKind::Usage, message).into());
         }
+        if let Some(first) = &settings.train_from {
+            if !plan.resume && plan.init.is_none() && plan.inflate.is_none() && plan.qat.is_none() {
+                let message =
+                    format!("--train-from {first}: what is before it has to come from --init, --inflate or --qat");
+                return Err(Error::new(ErrorKind::Usage, message).into());
+            }
+            net.train_from(first)?;
+        }
         let past = crate::stream::past(net.graph(), &net.weights()?, plan.mode, plan.input.frames)?;
         let mut optimizer = AdamW::new(&net, settings.weight_decay, settings.max_norm);
         if plan.resume {
@@ -110,6 +119,7 @@ impl Run {
             log::info!("resumed at step {} of {steps}", info.step);
         } else if let Some(taken) = first_weights(&plan, &info, &net)? {
             log::info!("{}", taken.description);
+            info.before = Some(taken.data);
             net.set(&taken.weights)?;
             average.set(&taken.weights)?;
         }
@@ -327,6 +337,7 @@ fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
         return Err(Error::new(ErrorKind::Usage, message).into());
     }
     (info.step, info.clips, info.seconds, info.best) = (before.step, before.clips, before.seconds, before.best);
+    info.before = before.before.clone();
     if !before.recipe.ends_with(&info.recipe) {
         info.recipe = format!("{} && {}", before.recipe, info.recipe);
     }
@@ -470,6 +481,7 @@ mod tests {
             workers: 1,
             seed: 1,
             tbptt: None,
+            train_from: None,
         }
     }
 
@@ -623,6 +635,8 @@ mod tests {
         run(qat, Squares::shared(u64::MAX), &Stop::default()).unwrap();
         let trained = Checkpoint::load(&place("qat")).unwrap();
         assert_eq!(trained.info.labels, labels);
+        let first = kinora::model::Bundle::load(&bundle).unwrap().manifest.provenance.data;
+        assert_eq!(trained.info.before, Some(first));
         let mut net = Net::new(trained.info.graph().unwrap(), Device::Cpu, 0).unwrap();
         net.set(&trained.average()).unwrap();
         net.imitate(ranges);
@@ -706,10 +720,40 @@ mod tests {
         let fresh = Run::new(plan(dir.path(), settings(1)), Squares::shared(u64::MAX)).unwrap().net.weights().unwrap();
         let begun = Plan { inflate: Some(file), ..plan(dir.path(), settings(1)) };
         let run = Run::new(begun, Squares::shared(u64::MAX)).unwrap();
+        let seen = run.info.seen();
+        assert!(
+            seen.ends_with("first weights from: pictures, by a 2-D net (flat.safetensors, repeated along time)"),
+            "{seen}"
+        );
         for net in [&run.net, &run.average] {
             let differ = net.weights().unwrap().into_iter().filter(|(name, array)| fresh[name] != *array);
             assert_eq!(differ.map(|(name, _)| name).collect::<Vec<_>>(), ["stem.spatial.weight"]);
         }
+    }
+
+    #[test]
+    fn what_comes_before_a_layer_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name);
+        run(plan(&place("first"), settings(3)), Squares::shared(u64::MAX), &Stop::default()).unwrap();
+        let before = Checkpoint::load(&place("first")).unwrap().average();
+        let again = |layer: &str, init: bool| {
+            let settings = Settings { train_from: Some(layer.into()), ..settings(3) };
+            let init = init.then(|| place("first"));
+            run(Plan { init, ..plan(&place("again"), settings) }, Squares::shared(u64::MAX), &Stop::default())
+        };
+        again("stage4", true).unwrap();
+        let after = Checkpoint::load(&place("again")).unwrap();
+        for weights in [after.weights(), after.average()] {
+            let last = |name: &str| name.starts_with("stage4.") || name.starts_with("head.");
+            for (name, array) in &weights {
+                assert_eq!(*array != before[name], last(name), "{name}");
+            }
+        }
+        let refused = again("stage", true).unwrap_err().to_string();
+        assert!(refused.contains("--train-from stage: this net has no such layer"), "{refused}");
+        let refused = again("head", false).unwrap_err().to_string();
+        assert!(refused.contains("has to come from --init"), "{refused}");
     }
 
     #[test]

@@ -75,13 +75,13 @@ fn they_compute_what_the_published_layers_do() {
         let frames = Frames { first: 0, all: 1, window: 1 };
         let answer = net.answer(&input, Pass::Evaluate).unwrap();
         let wanted: Vec<f64> = logits.iter().map(|x| f64::from(*x)).collect();
-        let off = apart(&Vec::<f64>::try_from(&answer.reshape([-1]).to_kind(Kind::Double)).unwrap(), &wanted);
-        assert!(off < 1e-4, "{arch}: logits {off:.1e} of the largest apart");
+        let logits = apart(&Vec::<f64>::try_from(&answer.reshape([-1]).to_kind(Kind::Double)).unwrap(), &wanted);
+        assert!(logits < 1e-4, "{arch}: logits {logits:.1e} of the largest apart");
         score(&answer, &truth, frames, 0.0).unwrap().0.backward();
         let answer = tch::no_grad(|| net.answer(&input, Pass::Train(Precision::F32))).unwrap();
         let (got, _) = score(&answer, &truth, frames, 0.0).unwrap();
-        let off = (f64::try_from(&got).unwrap() / loss - 1.0).abs();
-        assert!(off < 1e-4, "{arch}: loss {off:.1e} apart");
+        let loss = (f64::try_from(&got).unwrap() / loss - 1.0).abs();
+        assert!(loss < 1e-4, "{arch}: loss {loss:.1e} apart");
         let trained: BTreeMap<&String, &Tensor> = net.trained().collect();
         assert!(trained.keys().copied().eq(gradients.keys()), "{arch}: other parameters than the published net");
         let mut worst = (0.0, String::new());
@@ -92,7 +92,10 @@ fn they_compute_what_the_published_layers_do() {
             let off = apart(&numbers, wanted);
             worst = if off > worst.0 { (off, name.clone()) } else { worst };
         }
-        println!("{arch}: {} gradients, {:.1e} apart at most, '{}'", gradients.len(), worst.0, worst.1);
+        let (count, (gradient, name)) = (gradients.len(), &worst);
+        println!(
+            "{arch}: apart at most: logits {logits:.1e}, loss {loss:.1e}, {count} gradients {gradient:.1e} ('{name}')"
+        );
         // A value that is all but zero may come out on the other side of a ReLU.
         assert!(worst.0 < 1e-2, "{arch}: the gradient of '{}' is {:.1e} apart", worst.1, worst.0);
     }

@@ -249,6 +249,10 @@ impl Dataset for Folder {
         (self.sampling == Sampling::Window).then(|| decode::open(&clip.path)).transpose()
     }
 
+    fn file(&self, part: Part, index: u64) -> Option<PathBuf> {
+        self.clip(part, index).ok().map(|clip| clip.path.clone())
+    }
+
     fn shown(&self, part: Part, index: u64) -> Option<Vec<usize>> {
         self.clip(part, index).ok().map(|clip| clip.labels.clone())
     }

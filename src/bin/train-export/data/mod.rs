@@ -79,6 +79,11 @@ pub trait Dataset: Send + Sync {
         Ok(None)
     }
 
+    /// The file of the `index`-th clip of `part`, if it has one.
+    fn file(&self, _part: Part, _index: u64) -> Option<PathBuf> {
+        None
+    }
+
     /// What the `index`-th clip of [`Part::Validation`] or [`Part::Test`] (and of a finite [`Part::Train`]) shows, without
     /// making the clip.
     fn shown(&self, part: Part, index: u64) -> Option<Vec<usize>>;

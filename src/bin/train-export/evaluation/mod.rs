@@ -6,7 +6,7 @@ mod events;
 mod live;
 mod metrics;
 mod multilabel;
-mod tune;
+mod thresholds;
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use kinora::{Error, ErrorKind};
 use crate::data::{DataArgs, Part};
 
 pub use metrics::Confusion;
-pub use tune::{TuneArgs, command as tune};
+pub use thresholds::{ThresholdArgs, command as thresholds};
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -48,7 +48,7 @@ pub struct EvaluateArgs {
     #[arg(long)]
     pub live: bool,
     /// With --live: mannequins, of seeds 1 to N
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..tune::FIRST_SEED))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..thresholds::FIRST_SEED))]
     pub seeds: u64,
     /// With --live: how long to watch each
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
@@ -141,7 +141,10 @@ fn record(bundle: &Bundle, figures: &[(&str, f64)], on: &str) -> anyhow::Result<
 }
 
 /// Gives `bundle` another manifest.
-fn rewrite(bundle: &Bundle, manifest: &Manifest) -> anyhow::Result<()> {
+///
+/// # Errors
+/// `Output` when it cannot be written.
+pub fn rewrite(bundle: &Bundle, manifest: &Manifest) -> anyhow::Result<()> {
     let unfinished = "manifest.toml.new";
     save(&bundle.dir, unfinished, &manifest.to_toml()?)?;
     let [from, to] = [unfinished, "manifest.toml"].map(|name| bundle.dir.join(name));

@@ -44,8 +44,7 @@ impl Model {
     pub fn trained(path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::load(path)?;
         let weights = checkpoint.average();
-        let info = checkpoint.info;
-        let data = format!("{} ({} clips seen in {} steps)", info.data, info.clips, info.step);
+        let (data, info) = (checkpoint.info.seen(), checkpoint.info);
         Ok(Self {
             architecture: info.architecture,
             input: info.input,

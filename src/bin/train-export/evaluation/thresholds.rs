@@ -13,7 +13,7 @@ use super::events::{Span, score};
 use super::live::{Mean, found, mean, reportable, truth, watch};
 use super::{in_parallel, rewrite, threads};
 
-/// From here on seeds are for tuning; those before are for reporting.
+/// From here on seeds are for choosing; those before are for reporting.
 pub const FIRST_SEED: u64 = 1001;
 
 const SMOOTHING_S: [f32; 4] = [0.0, 0.15, 0.3, 0.5];
@@ -24,9 +24,9 @@ const MIN_DURATION_S: [f32; 3] = [0.0, 0.25, 0.5];
 const MERGE_GAP_S: [f32; 2] = [0.3, 0.6];
 const LAG_S: [f32; 6] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7];
 
-/// What to tune, and on how much.
+/// Of which bundle, and by how much.
 #[derive(Debug, clap::Args)]
-pub struct TuneArgs {
+pub struct ThresholdArgs {
     /// The bundle
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
@@ -58,7 +58,7 @@ struct Watched {
 }
 
 /// Finds the best settings and prints them, with how good they are.
-pub fn command(args: &TuneArgs) -> anyhow::Result<()> {
+pub fn command(args: &ThresholdArgs) -> anyhow::Result<()> {
     let bundle = Bundle::load(&args.model)?;
     let engine = engine::open(&bundle, &engine::Options::default())?;
     let motions = reportable(&bundle, &[])?;
@@ -82,7 +82,12 @@ pub fn command(args: &TuneArgs) -> anyhow::Result<()> {
 }
 
 /// Time and logits of every decision on the mannequin of `seed`.
-fn said(args: &TuneArgs, bundle: &Bundle, engine: &dyn Engine, seed: u64) -> anyhow::Result<Vec<(Duration, Vec<f32>)>> {
+fn said(
+    args: &ThresholdArgs,
+    bundle: &Bundle,
+    engine: &dyn Engine,
+    seed: u64,
+) -> anyhow::Result<Vec<(Duration, Vec<f32>)>> {
     let (manifest, duration) = (&bundle.manifest, Duration::from_secs(args.duration));
     let decision = Decision::new(&bundle.labels, manifest.output.activation, manifest.decision.clone(), None)?;
     let mut recognizer = Recognizer::new(manifest, Runner::new(engine, manifest)?, decision, manifest.run.hop);
