@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::pixels::Coding;
 use super::{Options, RATE, SIDE};
+use crate::synth::Motion;
 use crate::{Error, ErrorKind, Result};
 
 /// The forms that exist in this build, for messages.
@@ -45,6 +46,8 @@ pub(super) enum Address {
     Synthetic {
         /// Its seed.
         seed: u64,
+        /// What it does; if nothing is asked, all that there is.
+        motion: Option<Motion>,
         /// What was asked after `?`.
         query: Query,
     },
@@ -221,7 +224,22 @@ impl Address {
             "" => 0,
             _ => seed.parse().map_err(|_| format!("seed `{seed}` is not a whole number from 0"))?,
         };
-        Ok(Self::Synthetic { seed, query: Query::parse(query)? })
+        let (mut motion, mut others) = (None, Vec::new());
+        for pair in query.split('&') {
+            let Some(("motion", name)) = pair.split_once('=') else {
+                others.push(pair);
+                continue;
+            };
+            let known =
+                || Motion::ALL.into_iter().chain(Motion::OTHERS).map(Motion::label).collect::<Vec<_>>().join(", ");
+            let asked = Motion::from_label(name).ok_or_else(|| format!("motion `{name}` is none of {}", known()))?;
+            if motion.replace(asked).is_some() {
+                return Err("`motion` is given twice".to_string());
+            }
+        }
+        let query =
+            Query::parse(&others.join("&")).map_err(|why| why.replace("there are", "there are motion=NAME,"))?;
+        Ok(Self::Synthetic { seed, motion, query })
     }
 
     fn bare(uri: &str, scheme: Option<&str>) -> Result<Self, String> {
@@ -313,7 +331,8 @@ mod tests {
 
     #[test]
     fn queries_are_checked() {
-        let synthetic = |seed, size, frame_rate| Address::Synthetic { seed, query: Query { size, frame_rate } };
+        let synthetic =
+            |seed, size, frame_rate| Address::Synthetic { seed, motion: None, query: Query { size, frame_rate } };
         assert_eq!(Address::parse("synthetic:").unwrap(), synthetic(0, None, None));
         assert_eq!(
             Address::parse("synthetic:7?size=320x240&fps=12.5").unwrap(),
@@ -327,6 +346,8 @@ mod tests {
             ("synthetic:1?size=9999x9999", "size `9999x9999`"),
             ("synthetic:1?fps=NaN", "fps `NaN`"),
             ("synthetic:1?fps=0", "fps `0`"),
+            ("synthetic:1?motion=hop", "motion `hop` is none of nothing, walk,"),
+            ("synthetic:1?motion=drink&motion=point", "`motion` is given twice"),
             ("synthetic:1?fps", "`fps` is not KEY=VALUE"),
             ("synthetic:1?fps=5&fps=6", "`fps` is given twice"),
             ("images:/x?rate=5", "unknown option `rate`"),

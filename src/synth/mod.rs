@@ -12,6 +12,7 @@ mod geometry;
 mod gesture;
 mod idle;
 mod motion;
+mod other;
 mod pose;
 mod raster;
 mod scene;
@@ -43,10 +44,15 @@ pub enum Motion {
     SwipeLeft,
     SwipeRight,
     Throw,
+    ArmCircles,
+    Stretch,
+    Drink,
+    Point,
+    CrossArms,
 }
 
 impl Motion {
-    /// All motions, in the order of the labels.
+    /// Those that the shipped models know, in the order of their labels.
     pub const ALL: [Motion; 17] = [
         Motion::Nothing,
         Motion::Walk,
@@ -67,7 +73,11 @@ impl Motion {
         Motion::Throw,
     ];
 
-    const LABELS: [&'static str; 17] = [
+    /// Those that they do not know: to learn as actions of one's own, and not to be taken for any of the others.
+    pub const OTHERS: [Motion; 5] =
+        [Motion::ArmCircles, Motion::Stretch, Motion::Drink, Motion::Point, Motion::CrossArms];
+
+    const LABELS: [&'static str; 22] = [
         "nothing",
         "walk",
         "run",
@@ -85,6 +95,11 @@ impl Motion {
         "swipe_left",
         "swipe_right",
         "throw",
+        "arm_circles",
+        "stretch",
+        "drink",
+        "point",
+        "cross_arms",
     ];
 
     /// Its label, such as `jumping_jack`.
@@ -94,7 +109,7 @@ impl Motion {
 
     /// The motion of a label, if it is one of ours.
     pub fn from_label(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|motion| motion.label() == label)
+        Self::ALL.into_iter().chain(Self::OTHERS).find(|motion| motion.label() == label)
     }
 }
 

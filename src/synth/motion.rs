@@ -5,7 +5,7 @@ use super::dice::Dice;
 use super::gait::Gait;
 use super::geometry::{Vec3, v3};
 use super::pose::*;
-use super::{Motion, exercise, gesture, idle};
+use super::{Motion, exercise, gesture, idle, other};
 
 /// What a performer is given: its body, the pose it rests in, and randomness.
 pub(crate) struct Cast<'a> {
@@ -68,6 +68,11 @@ pub(crate) fn perform(motion: Motion, cast: &mut Cast) -> Performance {
         Motion::SwipeLeft => gesture::swipe(cast, 0),
         Motion::SwipeRight => gesture::swipe(cast, 1),
         Motion::Throw => gesture::throw(cast),
+        Motion::ArmCircles => other::arm_circles(cast),
+        Motion::Stretch => other::stretch(cast),
+        Motion::Drink => other::drink(cast),
+        Motion::Point => other::point(cast),
+        Motion::CrossArms => other::cross_arms(cast),
     };
     Performance { track, gait: None }
 }

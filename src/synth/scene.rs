@@ -19,7 +19,7 @@ use crate::frame::Frame;
 #[derive(Debug)]
 pub struct Scene {
     seed: u64,
-    /// Number of the current take; `None` in clips, which have only one.
+    /// Number of the current take; `None` where there is only one.
     take: Option<u64>,
     subject: usize,
     now: Take,
@@ -139,6 +139,13 @@ impl Scene {
     /// another body, camera and place.
     pub fn live(seed: u64) -> Self {
         Self::of(seed, Some(0), 0, Take::live(seed, 0, 0.0))
+    }
+
+    /// A scene in which one body does `motion` again and again for `seconds`, with short pauses: somebody who was asked to.
+    pub fn drill(seed: u64, motion: Motion, seconds: f32) -> Self {
+        let mut dice = Dice::new(seed, 500);
+        let parts = script::drill(&mut dice, motion, seconds);
+        Self::of(seed, None, 0, Take::new(&mut dice, parts))
     }
 
     fn of(seed: u64, take: Option<u64>, subject: usize, now: Take) -> Self {

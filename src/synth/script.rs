@@ -254,6 +254,30 @@ pub(crate) fn take(dice: &mut Dice, start_s: f32) -> (Stage, Script) {
     (stage, script)
 }
 
+/// The stage and script of a body that does `motion` again and again for `seconds`. What it does is drawn apart, so that body,
+/// camera and place are the same for all motions.
+pub(crate) fn drill(dice: &mut Dice, motion: Motion, seconds: f32) -> (Stage, Script) {
+    let framing = dice.pick(&[Framing::Upper, Framing::Whole, Framing::Whole]);
+    let facing = dice.between(-0.3, 0.3);
+    let stage = Stage::new(dice, framing, facing, matches!(motion, Motion::SitDown | Motion::StandUp));
+    let dice = &mut Dice::new(dice.seed(), motion as u64);
+    let mut script = Script::new(&stage, dice, 0.0);
+    while script.end_s() < seconds {
+        let pause = dice.between(0.3, 1.0);
+        script.pause(&stage, dice, pause, false);
+        match motion {
+            Motion::SitDown | Motion::StandUp => {
+                script.act(&stage, dice, Motion::SitDown);
+                let seconds = dice.between(0.3, 1.0);
+                script.pause(&stage, dice, seconds, false);
+                script.act(&stage, dice, Motion::StandUp);
+            }
+            _ => script.act(&stage, dice, motion),
+        }
+    }
+    (stage, script)
+}
+
 /// A motion that can be seen on this stage. Sitting down and going about are the more frequent where only few stages
 /// have the room or the chair for it.
 fn choose(dice: &mut Dice, stage: &Stage) -> Motion {

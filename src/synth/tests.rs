@@ -11,7 +11,7 @@ fn sheets() {
     let folder = std::path::PathBuf::from(folder);
     let seeds = std::env::var("KINORA_LOOK_SEEDS").map_or(4, |n| n.parse().unwrap());
     const COLUMNS: u32 = 12;
-    for motion in Motion::ALL {
+    for motion in Motion::ALL.into_iter().chain(Motion::OTHERS) {
         let mut frame = Frame::new(160, 120);
         let mut sheet = image::RgbImage::new(frame.width() * COLUMNS, frame.height() * seeds);
         for seed in 0..seeds {
@@ -219,4 +219,27 @@ fn any_size_of_picture_can_be_drawn() {
     for t in [f32::NAN, f32::INFINITY, -3.0, 0.0] {
         scene.render(t, &mut frame);
     }
+}
+
+/// One body does the one thing again and again, and it is the same body whatever it does.
+#[test]
+fn a_drill_is_one_motion_by_one_body() {
+    let picture = |motion| {
+        let mut frame = Frame::new(80, 60);
+        Scene::drill(5, motion, 20.0).render(0.0, &mut frame);
+        frame.data().to_vec()
+    };
+    for motion in [Motion::Stretch, Motion::Wave, Motion::Walk, Motion::SitDown, Motion::Nothing] {
+        let mut scene = Scene::drill(5, motion, 20.0);
+        let seen: std::collections::BTreeSet<Motion> =
+            (0..200).map(|i| scene.segment_at(i as f32 / 10.0).motion).collect();
+        let wanted = match motion {
+            Motion::SitDown => [Motion::Nothing, Motion::SitDown, Motion::StandUp].into(),
+            motion => [Motion::Nothing, motion].into(),
+        };
+        assert!(seen.is_subset(&wanted) && seen.contains(&motion), "{motion:?}: {seen:?}");
+        assert!(scene.segment_at(1e6).end_s >= 20.0);
+    }
+    let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a.abs_diff(**b) > 40).count();
+    assert!(differ(&picture(Motion::Stretch), &picture(Motion::Drink)) < 80 * 60 / 10, "another body or place");
 }

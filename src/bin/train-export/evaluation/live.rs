@@ -68,7 +68,7 @@ pub fn watch(
     events: &mut Vec<Event>,
     mut visit: impl FnMut(Duration, &[f32]),
 ) -> anyhow::Result<()> {
-    let mut source = Synthetic::new(seed, CAMERA.0, CAMERA.1, CAMERA.2, Stop::default());
+    let mut source = Synthetic::new(seed, None, (CAMERA.0, CAMERA.1), CAMERA.2, Stop::default());
     let mut intake = Intake::new(&bundle.manifest.input);
     let (mut plane, mut frame) = (intake.plane(), Frame::default());
     while source.next_frame(&mut frame)? == Captured::Frame && frame.timestamp < duration {
