@@ -11,8 +11,8 @@
 //! | decide | [`decision`] | logits, source time | [`decision::Event`]s and what to show |
 //! | show | [`overlay`], [`display`], [`events`] | frame and status | picture, JSON lines |
 //!
-//! [`pipeline`] joins them on threads and knows only their traits. A module uses only modules named above it in
-//! `docs/DESIGN.md`, section 1.
+//! [`pipeline`] joins them on threads and knows only their traits; [`record`] keeps frames as clips to train on. A
+//! module uses only modules named above it in `docs/DESIGN.md`, section 1.
 
 pub mod capture;
 pub mod decision;
@@ -25,6 +25,7 @@ pub mod model;
 pub mod overlay;
 pub mod pipeline;
 pub mod preprocess;
+pub mod record;
 pub mod resize;
 pub mod stop;
 pub mod synth;

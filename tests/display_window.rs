@@ -152,9 +152,13 @@ impl XServer {
     /// A driver, and the id of its window once that is on the screen.
     fn driver(&self) -> (Process, String) {
         let driver = start_driver("until the user quits", &[("DISPLAY", &self.display)]);
+        (driver, self.window())
+    }
+
+    /// The id of the window named kinora once it is on the screen.
+    fn window(&self) -> String {
         let search = ["search", "--onlyvisible", "--name", "^kinora$"];
-        let id = until("a window named kinora", || self.tool(&search).filter(|id| !id.is_empty()));
-        (driver, id)
+        until("a window named kinora", || self.tool(&search).filter(|id| !id.is_empty()))
     }
 
     fn size(&self, id: &str) -> Option<(u32, u32)> {
@@ -248,6 +252,43 @@ fn x11_full_screen_and_escape() {
     server.key(&id, "Escape");
     let (code, text) = driver.end();
     assert_eq!((code, text.contains("quit after")), (Some(0), true), "{text}");
+}
+
+/// `kinora record` with its keys: what is dropped is recorded anew, what is kept is a file.
+#[test]
+fn x11_records_with_keys() {
+    if !have("x11_records_with_keys", &[&X_TOOLS[..], &["ffmpeg"]].concat()) {
+        return;
+    }
+    let server = XServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kinora"));
+    command.args(["record", "--label", "wave", "--count", "1", "--seconds", "2", "--display", "window"]);
+    command.args(["--source", "synthetic:1?size=320x240&fps=20"]).current_dir(folder.path());
+    command.env("DISPLAY", &server.display).env_remove("WAYLAND_DISPLAY");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut kinora = Process(command.spawn().unwrap());
+    let id = server.window();
+
+    // Colours of the stages: blue while it counts down, red while it records, green while it asks.
+    let shows = |colour: [u8; 3]| server.screenshot(&id)?.pixels().any(|pixel| pixel.0 == colour).then_some(());
+    let asks = || shows([38, 200, 165]);
+    until("the countdown", || shows([86, 180, 233]));
+    server.key(&id, "Return");
+    until("recording", || shows([229, 57, 53]));
+    until("the question", asks);
+    assert!(!folder.path().join("recordings/wave").exists(), "nothing was kept yet");
+    server.key(&id, "BackSpace");
+    until("the countdown for the same clip", || shows([86, 180, 233]));
+    until("the question again", asks);
+    assert!(!folder.path().join("recordings/wave").exists(), "what is dropped is no file");
+    server.key(&id, "space");
+    let mut said = String::new();
+    kinora.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    let (code, text) = kinora.end();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(said.starts_with("wave: 1 clip\n"), "{said}");
+    assert!(folder.path().join("recordings/wave/clip-0001.mp4").exists());
 }
 
 #[test]

@@ -34,6 +34,18 @@ Keys in the window and on the console: Esc or q quits; in the window f toggles f
 Settings come from flags, then KINORA_... environment variables (KINORA_SOURCE, KINORA_FRAME_RATE, ...), then --config.
 Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 model, 4 source, 5 display, 6 output, 7 engine.";
 
+const RECORD: &str = "\
+Before each clip there are three seconds to get ready; then the picture has a red frame. The clip is shown again until
+you say what becomes of it: Enter, Space or k keeps it, Backspace, Delete or d drops it and records it anew, Esc or q
+ends.
+
+Clips are OUT/LABEL/clip-0001.mp4 and so on, each new one after those that are there. What is saved is the picture as it
+is shown, after --rotate, --mirror and --roi, without what is written on it. Record some of `nothing`, too.
+
+Actions with a side are named by the picture: swipe_left goes to the left edge of what is shown. So record with the same
+--mirror that you will run with. train-export mirrors half of its training clips, and labels that differ in `left` and
+`right` only then change places; a clip whose other side is no label is not mirrored.";
+
 impl Arguments {
     /// Reads a command line. Without the name of a command it is that of `run`.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> clap::error::Result<Self> {
@@ -63,6 +75,9 @@ pub enum Command {
     Classify(ClassifyArgs),
     /// Measure time per decision, time per stage, memory and start time on this machine
     Bench(BenchArgs),
+    /// Record short clips of your own action, to train on
+    #[command(after_help = RECORD)]
+    Record(Box<RecordArgs>),
 }
 
 /// A choice that may be left to the program.
@@ -124,37 +139,18 @@ pub struct ModelArgs {
     pub hop: Option<u16>,
 }
 
+/// Where pictures come from and go to, and what is done to them.
 #[derive(Debug, Clone, Default, Args)]
-pub struct RunArgs {
+pub struct PictureArgs {
     /// Where pictures come from [default: the first camera, else synthetic:1, the built-in mannequin]
     #[arg(long, value_name = "URI", env = "KINORA_SOURCE")]
     pub source: Option<String>,
     /// Where pictures go [default: window on a desktop, else kms on a free screen, else none]
     #[arg(long, value_name = "URI", env = "KINORA_DISPLAY")]
     pub display: Option<String>,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// File for events as JSON lines, - for the terminal [default: - unless the display is a window or a screen]
-    #[arg(long, value_name = "FILE", env = "KINORA_EVENTS")]
-    pub events: Option<String>,
-    /// Stop after so many frames
-    #[arg(long, value_name = "N", env = "KINORA_FRAMES")]
-    pub frames: Option<u64>,
-    /// Stop after so many seconds of source time
-    #[arg(long, value_name = "SECONDS", env = "KINORA_DURATION")]
-    pub duration: Option<f64>,
-    /// Take every frame, as fast as it goes: the same file gives the same events
+    /// Take every frame, as fast as it goes: the same file gives the same result
     #[arg(long, env = "KINORA_NO_REALTIME", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_realtime: Option<bool>,
-    /// Report these actions only
-    #[arg(long, value_name = "LABEL,...", value_delimiter = ',', env = "KINORA_LABELS")]
-    pub labels: Option<Vec<String>>,
-    /// Score at which an action starts, 0 to 1 [default: the model's]
-    #[arg(long, value_name = "P", env = "KINORA_THRESHOLD")]
-    pub threshold: Option<f32>,
-    /// Time constant over which scores are smoothed, in seconds [default: the model's]
-    #[arg(long, value_name = "SECONDS", env = "KINORA_SMOOTHING")]
-    pub smoothing: Option<f32>,
     /// Exchange left and right, as in a mirror
     #[arg(long, env = "KINORA_MIRROR", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new())]
     pub mirror: Option<bool>,
@@ -176,6 +172,32 @@ pub struct RunArgs {
     /// Settings file (TOML); flags and environment go before it
     #[arg(long, value_name = "FILE", env = "KINORA_CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// File for events as JSON lines, - for the terminal [default: - unless the display is a window or a screen]
+    #[arg(long, value_name = "FILE", env = "KINORA_EVENTS")]
+    pub events: Option<String>,
+    /// Stop after so many frames
+    #[arg(long, value_name = "N", env = "KINORA_FRAMES")]
+    pub frames: Option<u64>,
+    /// Stop after so many seconds of source time
+    #[arg(long, value_name = "SECONDS", env = "KINORA_DURATION")]
+    pub duration: Option<f64>,
+    /// Report these actions only
+    #[arg(long, value_name = "LABEL,...", value_delimiter = ',', env = "KINORA_LABELS")]
+    pub labels: Option<Vec<String>>,
+    /// Score at which an action starts, 0 to 1 [default: the model's]
+    #[arg(long, value_name = "P", env = "KINORA_THRESHOLD")]
+    pub threshold: Option<f32>,
+    /// Time constant over which scores are smoothed, in seconds [default: the model's]
+    #[arg(long, value_name = "SECONDS", env = "KINORA_SMOOTHING")]
+    pub smoothing: Option<f32>,
 }
 
 #[derive(Debug, Args)]
@@ -220,6 +242,30 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// Name of the action, `nothing` for none: the folder that its clips go to
+    #[arg(long, value_name = "NAME")]
+    pub label: String,
+    /// Clips to record
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=9999))]
+    pub count: u32,
+    /// Length of a clip, 60 at most [default: what the model sees at a time, of the shipped one 2]
+    #[arg(long, value_name = "S")]
+    pub seconds: Option<f64>,
+    /// Folder for a folder of clips per action
+    #[arg(long, value_name = "DIR", default_value = "recordings")]
+    pub out: PathBuf,
+    /// Keep every clip without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// Model that the clips are for, a folder [default: models/mannequin]
+    #[arg(long, value_name = "DIR", env = "KINORA_MODEL")]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -243,9 +289,10 @@ mod tests {
 
     #[test]
     fn run_is_the_default_command() {
-        assert_eq!(run(&["kinora", "--source", "a.mp4", "--hop", "2", "-q"]).source.as_deref(), Some("a.mp4"));
+        let source = |line: &[&str]| run(line).pictures.source;
+        assert_eq!(source(&["kinora", "--source", "a.mp4", "--hop", "2", "-q"]).as_deref(), Some("a.mp4"));
         assert_eq!(run(&["kinora", "run", "--labels", "wave,clap"]).labels.unwrap(), ["wave", "clap"]);
-        assert!(run(&["kinora"]).source.is_none() && run(&["kinora", "-v"]).source.is_none());
+        assert!(source(&["kinora"]).is_none() && source(&["kinora", "-v"]).is_none());
         assert!(read(&["kinora", "-q", "--frames", "3"]).unwrap().quiet);
     }
 
@@ -260,7 +307,7 @@ mod tests {
 
     #[test]
     fn switches_can_be_switched_off() {
-        let switches = |line: &[&str]| (run(line).mirror, run(line).no_realtime);
+        let switches = |line: &[&str]| (run(line).pictures.mirror, run(line).pictures.no_realtime);
         assert_eq!(switches(&["kinora"]), (None, None));
         assert_eq!(switches(&["kinora", "--mirror", "--no-realtime"]), (Some(true), Some(true)));
         assert_eq!(switches(&["kinora", "--mirror=false"]), (Some(false), None));

@@ -12,7 +12,7 @@ use kinora::model::manifest::Mode;
 use kinora::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
-use super::args::{Auto, RunArgs};
+use super::args::{Auto, PictureArgs, RunArgs};
 
 /// A settings file. Names are those of the flags; what is not known is refused.
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +99,12 @@ fn size<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<(u32, u32)>
     parse_size(&String::deserialize(input)?).map(Some).map_err(serde::de::Error::custom)
 }
 
+fn fill<T>(arg: &mut Option<T>, setting: Option<T>) {
+    if arg.is_none() {
+        *arg = setting;
+    }
+}
+
 impl Config {
     /// Reads the file at `path`.
     ///
@@ -114,14 +120,8 @@ impl Config {
     }
 
     /// Fills in what `args` left open.
-    pub fn complete(self, args: &mut RunArgs) {
-        fn fill<T>(arg: &mut Option<T>, setting: Option<T>) {
-            if arg.is_none() {
-                *arg = setting;
-            }
-        }
-        fill(&mut args.source, self.source);
-        fill(&mut args.display, self.display);
+    pub fn complete(mut self, args: &mut RunArgs) {
+        self.complete_pictures(&mut args.pictures);
         fill(&mut args.model.model, self.model);
         fill(&mut args.model.engine, self.engine);
         fill(&mut args.model.precision, self.precision);
@@ -133,15 +133,26 @@ impl Config {
         fill(&mut args.frames, self.frames);
         fill(&mut args.duration, self.duration);
         fill(&mut args.labels, self.labels);
+        fill(&mut args.threshold, self.threshold);
+        fill(&mut args.smoothing, self.smoothing);
+    }
+
+    /// Fills in what `args` left open of where pictures come from and go to.
+    pub fn complete_pictures(&mut self, args: &mut PictureArgs) {
+        fill(&mut args.source, self.source.take());
+        fill(&mut args.display, self.display.take());
         fill(&mut args.rotate, self.rotate);
         fill(&mut args.roi, self.roi);
         fill(&mut args.frame_rate, self.frame_rate);
         fill(&mut args.size, self.size);
-        fill(&mut args.control, self.control);
-        fill(&mut args.threshold, self.threshold);
-        fill(&mut args.smoothing, self.smoothing);
+        fill(&mut args.control, self.control.take());
         fill(&mut args.no_realtime, self.no_realtime);
         fill(&mut args.mirror, self.mirror);
+    }
+
+    /// The model that the file names.
+    pub fn model(&mut self) -> Option<PathBuf> {
+        self.model.take()
     }
 }
 
@@ -187,18 +198,22 @@ mod tests {
     fn flags_go_before_the_file() {
         let config =
             read("source = 'a.mp4'\nhop = 3\nrotate = '90'\nmirror = true\nengine = 'tract'\nroi = '1,2,3,4'").unwrap();
-        let mut args = RunArgs { source: Some("b.mp4".into()), ..RunArgs::default() };
+        let mut args = RunArgs::default();
+        args.pictures.source = Some("b.mp4".into());
         config.complete(&mut args);
-        assert_eq!((args.source.as_deref(), args.model.hop, args.mirror), (Some("b.mp4"), Some(3), Some(true)));
-        assert!(args.rotate.is_some() && args.roi.is_some());
+        let PictureArgs { source, mirror, rotate, roi, .. } = args.pictures;
+        assert_eq!((source.as_deref(), args.model.hop, mirror), (Some("b.mp4"), Some(3), Some(true)));
+        assert!(rotate.is_some() && roi.is_some());
         assert_eq!(args.model.engine, Some(Choice::Tract));
-        let mut args = RunArgs { mirror: Some(false), ..RunArgs::default() };
+        let mut args = RunArgs::default();
+        args.pictures.mirror = Some(false);
         read("mirror = true\nrotate = 90\nsize = '640x480'\nthreshold = 0.8").unwrap().complete(&mut args);
-        assert_eq!((args.mirror, args.size, args.threshold), (Some(false), Some((640, 480)), Some(0.8)));
-        assert!(args.rotate.is_some());
+        let PictureArgs { mirror, size, rotate, .. } = args.pictures;
+        assert_eq!((mirror, size, args.threshold), (Some(false), Some((640, 480)), Some(0.8)));
+        assert!(rotate.is_some());
         let mut args = RunArgs::default();
         read("[control]\nexposure = 'auto'\nbrightness = 10\nflip = true").unwrap().complete(&mut args);
-        let controls: Vec<_> = args.control.unwrap().iter().map(ToString::to_string).collect();
+        let controls: Vec<_> = args.pictures.control.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(controls, ["brightness=10", "exposure=auto", "flip=true"]);
     }
 

@@ -6,6 +6,7 @@ mod classify;
 mod config;
 mod devices;
 mod inspect;
+mod record;
 mod run;
 
 use std::io::{ErrorKind as Io, Write};
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(inspect) => inspect_command(&inspect.dir),
         Command::Classify(classify) => classify::command(&classify),
         Command::Bench(bench) => bench::command(&bench, begin),
+        Command::Record(record) => record::command(*record),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,7 @@ use kinora::pipeline::{Intake, Limits, Opener, Pipeline, Recognizer, Runner, Sha
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 
-use super::args::RunArgs;
+use super::args::{PictureArgs, RunArgs};
 use super::config::{self, Config};
 use super::load_bundle;
 
@@ -23,7 +23,7 @@ const BUILT_IN: &str = "synthetic:1";
 
 /// Runs `kinora run`; `begin` is when the program started.
 pub fn command(mut args: RunArgs, quiet: bool, begin: Instant) -> Result<()> {
-    let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let config = args.pictures.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let overrides = {
         let mut config = config;
         let decision = std::mem::take(&mut config.decision);
@@ -45,19 +45,16 @@ pub fn command(mut args: RunArgs, quiet: bool, begin: Instant) -> Result<()> {
     }
     let recognizer = Recognizer::new(manifest, Runner::new(&*engine, manifest)?, decision, hop);
     let limits = Limits { frames: args.frames, duration: args.duration.map(seconds).transpose()? };
-    refuse_overwriting(&args)?;
+    refuse_overwriting(&args.pictures, args.events.as_deref())?;
 
-    let (source, reopen) = match open_source(&args, &stop) {
+    let (source, reopen) = match open_source(&args.pictures, &stop) {
         // Ctrl-C while a camera was waited for is no failure.
         Err(_) if stop.requested() => return Ok(()),
         opened => opened?,
     };
     let info = source.info().clone();
     let format = Format { width: info.width, height: info.height, frame_rate: info.frame_rate };
-    let (uri, display) = match &args.display {
-        Some(uri) => (uri.as_str(), display::open(uri, format)?),
-        None => default_display(format)?,
-    };
+    let (uri, display) = open_display(&args.pictures, format)?;
     if info.frame_rate * (manifest.input.frames as f32 / 2.0).max(1.0) < manifest.input.frame_rate {
         log::warn!(
             "{}: {} pictures a second are too few for this model: its window never fills",
@@ -92,7 +89,7 @@ pub fn command(mut args: RunArgs, quiet: bool, begin: Instant) -> Result<()> {
         engine: format!("{} {}", engine.name(), engine.precision().name()),
         display,
         events,
-        realtime: !args.no_realtime.unwrap_or(false),
+        realtime: !args.pictures.no_realtime.unwrap_or(false),
         limits,
         stop,
     }
@@ -104,7 +101,7 @@ pub fn command(mut args: RunArgs, quiet: bool, begin: Instant) -> Result<()> {
 /// The model's settings, changed by the settings file, then by flags. What is wrong is said of what set it.
 fn decision_settings(args: &RunArgs, overrides: &config::Decision, bundle: &Bundle) -> Result<Settings, Error> {
     let mut settings = bundle.manifest.decision.clone();
-    let file = args.config.as_deref().map_or(String::new(), |path| path.display().to_string());
+    let file = args.pictures.config.as_deref().map_or(String::new(), |path| path.display().to_string());
     overrides.apply(&mut settings);
     settings.check(&bundle.labels).map_err(|e| e.within(&file))?;
     if let Some(nothing) = overrides.nothing().filter(|nothing| bundle.labels.iter().all(|label| label != nothing)) {
@@ -124,10 +121,10 @@ fn decision_settings(args: &RunArgs, overrides: &config::Decision, bundle: &Bund
 }
 
 /// Refuses to write a video or events over the file that is watched, or both to one file.
-fn refuse_overwriting(args: &RunArgs) -> Result<(), Error> {
+pub(super) fn refuse_overwriting(args: &PictureArgs, events: Option<&str>) -> Result<(), Error> {
     let source = args.source.as_deref().and_then(capture::file);
     let video = args.display.as_deref().and_then(display::file);
-    let events = args.events.as_deref().filter(|target| *target != "-").map(PathBuf::from);
+    let events = events.filter(|target| *target != "-").map(PathBuf::from);
     let same = |a: &Option<PathBuf>, b: &Option<PathBuf>| match (a, b) {
         (Some(a), Some(b)) => {
             a == b || std::fs::canonicalize(a).ok().is_some_and(|a| std::fs::canonicalize(b).ok() == Some(a))
@@ -157,6 +154,14 @@ fn seconds(seconds: f64) -> Result<Duration, Error> {
         .map_err(|_| Error::new(ErrorKind::Usage, format_args!("--duration {seconds}: seconds from 0 up are wanted")))
 }
 
+/// The display that is asked for, else the best there is, and its URI.
+pub(super) fn open_display(args: &PictureArgs, format: Format) -> Result<(&str, Box<dyn Display>), Error> {
+    match &args.display {
+        Some(uri) => Ok((uri, display::open(uri, format)?)),
+        None => default_display(format),
+    }
+}
+
 /// A window where there is a desktop, else a screen that is free, else the terminal's event lines alone.
 fn default_display(format: Format) -> Result<(&'static str, Box<dyn Display>), Error> {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -173,7 +178,7 @@ fn default_display(format: Format) -> Result<(&'static str, Box<dyn Display>), E
 }
 
 /// The source, opened, and what opens it again.
-fn open_source(args: &RunArgs, stop: &Stop) -> Result<(Box<dyn Source>, Opener), Error> {
+pub(super) fn open_source(args: &PictureArgs, stop: &Stop) -> Result<(Box<dyn Source>, Opener), Error> {
     let uri = args.source.clone().unwrap_or_else(|| default_source().into());
     let options = Options {
         realtime: !args.no_realtime.unwrap_or(false),

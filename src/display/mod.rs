@@ -22,6 +22,7 @@ mod window;
 use std::path::{Path, PathBuf};
 
 pub use kms::{devices, is_available};
+pub use video::{Video, is_video};
 
 use crate::frame::Frame;
 use crate::{Error, ErrorKind, Result};
@@ -31,6 +32,10 @@ use crate::{Error, ErrorKind, Result};
 pub enum Wish {
     /// Go on.
     Continue,
+    /// Keep what is shown: Enter, Space or k. Nothing where nobody was asked.
+    Keep,
+    /// Drop what is shown: Backspace, Delete or d. Nothing where nobody was asked.
+    Drop,
     /// Quit the program: the window was closed, or a key says so.
     Quit,
 }
@@ -82,13 +87,19 @@ pub trait Display {
         true
     }
 
+    /// Whether the user has keys here, so that [`poll`](Self::poll) can bring an answer.
+    fn has_keys(&self) -> bool {
+        false
+    }
+
     /// Shows `frame`. Pictures come in the order of their timestamps.
     ///
     /// # Errors
     /// `Display` when it cannot be drawn to, `Output` when a file cannot be written.
     fn present(&mut self, frame: &Frame) -> Result<()>;
 
-    /// Handles what the user did since the last call. Never blocks; called at least every 50 ms.
+    /// Handles what the user did since the last call; of several keys the last counts, and a wish to quit stays. Never
+    /// blocks; called at least every 50 ms.
     ///
     /// # Errors
     /// `Display` when the display went away.

@@ -1,5 +1,6 @@
-//! The display `window`: a desktop window on Wayland or X11, drawn by the processor. Esc, q or its close button quit,
-//! f switches full screen; it can be resized and keeps the aspect of the picture.
+//! The display `window`: a desktop window on Wayland or X11, drawn by the processor. Esc, q or its close button quit, f
+//! switches full screen, and others answer where the user is asked ([`Wish`]); it can be resized and keeps the aspect
+//! of the picture.
 //!
 //! [`Display::present`] keeps a copy of the picture and asks the desktop when to draw; a compositor that is slow, or that hides the
 //! window, delays that drawing and never the pipeline. The kept picture also fills the window again after it was
@@ -102,6 +103,10 @@ impl Display for DesktopWindow {
         "window"
     }
 
+    fn has_keys(&self) -> bool {
+        true
+    }
+
     fn present(&mut self, frame: &Frame) -> Result<()> {
         if let Some(Desktop { content, .. }) = &mut self.desktop {
             content.picture.copy_from(frame);
@@ -114,7 +119,7 @@ impl Display for DesktopWindow {
 
     fn poll(&mut self) -> Result<Wish> {
         self.pump()?;
-        Ok(self.desktop.as_ref().map_or(Wish::Quit, |desktop| desktop.content.wish))
+        Ok(self.desktop.as_mut().map_or(Wish::Quit, |desktop| desktop.content.take_wish()))
     }
 }
 
@@ -235,9 +240,26 @@ impl Content {
         buffer.present().map_err(refused)
     }
 
+    /// What the user did since the last call.
+    fn take_wish(&mut self) -> Wish {
+        match self.wish {
+            Wish::Quit => Wish::Quit,
+            _ => std::mem::replace(&mut self.wish, Wish::Continue),
+        }
+    }
+
+    fn answer(&mut self, wish: Wish) {
+        if self.wish != Wish::Quit {
+            self.wish = wish;
+        }
+    }
+
     fn key(&mut self, key: &Key) {
+        use NamedKey::{Backspace, Delete, Enter, Escape, Space};
         match key.as_ref() {
-            Key::Named(NamedKey::Escape) | Key::Character("q" | "Q") => self.wish = Wish::Quit,
+            Key::Named(Escape) | Key::Character("q" | "Q") => self.wish = Wish::Quit,
+            Key::Named(Enter | Space) | Key::Character("k" | "K" | " ") => self.answer(Wish::Keep),
+            Key::Named(Backspace | Delete) | Key::Character("d" | "D") => self.answer(Wish::Drop),
             Key::Character("f" | "F") => {
                 let Some(shown) = &self.shown else { return };
                 let full = shown.window().fullscreen().is_none().then_some(Fullscreen::Borderless(None));

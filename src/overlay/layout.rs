@@ -22,6 +22,8 @@ pub(super) struct Sizes {
     pub heading: f32,
     /// Everything else.
     pub base: f32,
+    /// The number of a countdown.
+    pub number: f32,
 }
 
 impl Sizes {
@@ -33,6 +35,7 @@ impl Sizes {
             title: Text::crisp_px(title),
             heading: Text::crisp_px((0.7 * title).max(base)),
             base: Text::crisp_px(base),
+            number: Text::crisp_px(0.25 * reach),
         }
     }
 }
@@ -120,6 +123,31 @@ impl Layout {
         })
     }
 
+    /// A panel of `size` in the bottom right corner; `None` where it would not be small in the picture.
+    pub fn corner(&self, size: Size) -> Option<Rectangle> {
+        let Size { width, height } = self.picture;
+        let margin = if self.strip().is_some() { self.unit } else { 0 };
+        if size.width * 3 > width || (size.height + margin) * 2 > height {
+            return None;
+        }
+        let at = Point::new((width - margin - size.width) as i32, (height - margin - size.height) as i32);
+        Some(Rectangle::new(at, size))
+    }
+
+    /// The picture's edges, as a frame around it: top, bottom, left, right.
+    pub fn edges(&self) -> [Rectangle; 4] {
+        let Size { width, height } = self.picture;
+        let thick = self.unit.min(width.div_ceil(4)).min(height.div_ceil(4));
+        let sides = height.saturating_sub(2 * thick);
+        let part = |x, y, width, height| Rectangle::new(Point::new(x as i32, y as i32), Size::new(width, height));
+        [
+            part(0, 0, width, thick),
+            part(0, height - thick, width, thick),
+            part(0, thick, thick, sides),
+            part(width - thick, thick, thick, sides),
+        ]
+    }
+
     /// The bar along the bottom edge that stands for the panel where there is no room for text.
     pub fn edge_bar(&self) -> Rectangle {
         let height = (self.picture.height / 12).max(1).min(self.picture.height);
@@ -163,6 +191,13 @@ mod tests {
                 let picture = Rectangle::new(Point::zero(), layout.picture);
                 assert_within(&picture, &layout.edge_bar(), "edge bar");
                 assert!(layout.edge_bar().size.height > 0);
+                for part in layout.edges().iter().filter(|part| !part.is_zero_sized()) {
+                    assert_within(&picture, part, "edge");
+                }
+                for side in [1, 20, 100] {
+                    let corner = layout.corner(Size::new(side, side));
+                    corner.inspect(|corner| assert_within(&picture, corner, "corner"));
+                }
                 assert_within(&picture, &layout.banner(2 * layout.base_height).0, "banner");
                 for part in [layout.strip(), layout.notes()].into_iter().flatten() {
                     assert_within(&picture, &part, "strip and notes");

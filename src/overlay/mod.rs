@@ -7,6 +7,7 @@
 mod layout;
 mod panel;
 mod strip;
+mod take;
 mod text;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use embedded_graphics::pixelcolor::Rgb888;
 use crate::Result;
 use layout::{Layout, Sizes};
 use strip::FieldWidths;
+pub use take::{Stage, Take};
 pub use text::{Ink, Text, Weight};
 
 /// Few and calm. No state is told by its hue alone: words, weight and lightness differ too.
@@ -31,6 +33,7 @@ mod colors {
     pub const QUIET: Rgb888 = Rgb888::new(122, 133, 146);
     pub const ACTION: Rgb888 = Rgb888::new(38, 200, 165);
     pub const FILLING: Rgb888 = Rgb888::new(86, 180, 233);
+    pub const RECORDING: Rgb888 = Rgb888::new(229, 57, 53);
     pub const WARNING: Rgb888 = Rgb888::new(240, 172, 40);
     pub const ON_WARNING: Rgb888 = Rgb888::new(24, 18, 4);
 }
@@ -107,7 +110,7 @@ pub struct Status<'a> {
     pub overload: Option<&'a str>,
 }
 
-/// Draws a [`Status`], with fonts for one picture size at a time.
+/// Draws a [`Status`] or a [`Take`], with fonts for one picture size at a time.
 pub struct Overlay {
     layout: Layout,
     /// The current action.
@@ -118,6 +121,8 @@ pub struct Overlay {
     state: Text,
     /// All other text.
     base: Text,
+    /// The number of a countdown, to be read from afar.
+    number: Text,
     percent_widths: PercentWidths,
     field_widths: FieldWidths,
     /// Text is put together here.
@@ -146,6 +151,7 @@ impl Overlay {
             percent_widths: PercentWidths { heading: heading.width("100%"), base: base.width("100%") },
             field_widths: strip::field_widths(&mut base),
             state: Text::new(Weight::Regular, sizes.heading)?,
+            number: Text::new(Weight::Bold, sizes.number)?,
             title,
             heading,
             base,
@@ -161,14 +167,7 @@ impl Overlay {
     where
         D: DrawTarget<Color = Rgb888> + OriginDimensions,
     {
-        let Size { width, height } = target.size();
-        // Fonts that were read once are read again: this does not fail, and if it did, targets cut off what is outside.
-        if self.layout.picture != target.size()
-            && let Ok(adapted) = Self::new(width, height)
-        {
-            *self = adapted;
-        }
-        if width == 0 || height == 0 {
+        if !self.adapt(target.size()) {
             return Ok(());
         }
         self.draw_strip(target, status)?;
@@ -178,6 +177,17 @@ impl Overlay {
             Some(reason) => self.draw_banner(target, reason),
             None => Ok(()),
         }
+    }
+
+    /// Adapts to a picture's size; `false` where there is nothing to draw on.
+    fn adapt(&mut self, picture: Size) -> bool {
+        // Fonts that were read once are read again: this does not fail, and if it did, targets cut off what is outside.
+        if self.layout.picture != picture
+            && let Ok(adapted) = Self::new(picture.width, picture.height)
+        {
+            *self = adapted;
+        }
+        picture.width > 0 && picture.height > 0
     }
 }
 

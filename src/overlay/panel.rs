@@ -50,7 +50,7 @@ impl<'a> Head<'a> {
 }
 
 /// Writes `label` as it is shown.
-fn write_label(out: &mut String, label: &str) {
+pub(super) fn write_label(out: &mut String, label: &str) {
     out.clear();
     out.extend(label.chars().map(|c| if c == '_' { ' ' } else { c }));
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::frame::Frame;
 
 /// The sizes that everything is readable at.
-const USUAL: [(u32, u32); 5] = [(320, 240), (640, 480), (1280, 720), (1920, 1080), (480, 854)];
+pub(super) const USUAL: [(u32, u32); 5] = [(320, 240), (640, 480), (1280, 720), (1920, 1080), (480, 854)];
 
 const CANDIDATES: &[Score] = &[score("jumping_jack", 0.09), score("clap", 0.03)];
 
@@ -84,7 +84,7 @@ fn all_states() -> Vec<(&'static str, Status<'static>)> {
 }
 
 /// A target that fails on a pixel outside itself.
-struct Strict(Size);
+pub(super) struct Strict(pub(super) Size);
 
 impl OriginDimensions for Strict {
     fn size(&self) -> Size {
@@ -115,7 +115,7 @@ fn drawn(size: (u32, u32), status: &Status) -> Frame {
 }
 
 /// How many pixels of `frame` have the colour.
-fn count(frame: &Frame, color: Rgb888) -> usize {
+pub(super) fn count(frame: &Frame, color: Rgb888) -> usize {
     frame.data().chunks(3).filter(|p| *p == [color.r(), color.g(), color.b()]).count()
 }
 

@@ -247,7 +247,7 @@ impl Splice {
 
 /// What a test or a bench needs of a source without a device: `count` pictures, then what `end` says.
 #[cfg(test)]
-pub(super) struct Scripted {
+pub(crate) struct Scripted {
     pub info: SourceInfo,
     pub next: u64,
     pub count: u64,

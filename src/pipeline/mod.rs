@@ -23,11 +23,15 @@ mod statistics;
 mod usage;
 
 pub use classify::{Answer, Classifier};
+pub(crate) use feed::Feed;
 pub use feed::Opener;
+#[cfg(test)]
+pub(crate) use feed::Scripted;
 pub use intake::{Intake, Plane};
 pub use latency::{Latency, Share};
 pub use recognizer::{Recognizer, View};
 pub use run::{Limits, Pipeline, Summary};
 pub use runner::Runner;
+pub(crate) use slots::Bell;
 pub use statistics::{Percentiles, nearest_rank};
 pub use usage::{peak_resident_mib, processor_time, resident_mib};

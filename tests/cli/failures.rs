@@ -61,6 +61,18 @@ fn each_failure_has_its_code_and_names_the_culprit() {
         (&["--config", "low.toml"], 2, "low.toml"),
         (&["--events", "same.mp4", "--display", "same.mp4"], 2, "same.mp4"),
         (&["bench", "--source", "missing.mp4"], 4, "missing.mp4"),
+        (&["record", "--label", "a/b", "--yes"], 2, "a/b"),
+        (&["record", "--label", "..", "--yes"], 2, ".."),
+        (&["record", "--label", "", "--yes"], 2, "empty"),
+        (&["record", "--label", "wave", "--source", "synthetic:1", "--display", "none"], 2, "--yes"),
+        (&["record", "--label", "wave", "--source", "synthetic:1", "--display", "png:p"], 2, "--yes"),
+        (&["record", "--label", "wave", "--yes", "--source", "synthetic:1", "--seconds", "61"], 2, "60"),
+        (&["record", "--label", "wave", "--yes", "--source", "synthetic:1", "--seconds", "NaN"], 2, "60"),
+        (&["record", "--label", "wave", "--yes", "--source", "synthetic:1", "--seconds", "0.01"], 2, "two pictures"),
+        (&["record", "--label", "wave", "--yes", "--source", "missing.mp4"], 4, "missing.mp4"),
+        (&["record", "--label", "wave", "--yes", "--source", "synthetic:1", "--out", "text.mp4"], 6, "text.mp4"),
+        (&["record", "--label", "wave", "--yes", "--source", "synthetic:1", "--out", "/proc/none"], 6, "/proc/none"),
+        (&["record", "--label", "wave", "--yes", "--model", "missing"], 3, "missing"),
     ];
     for (args, code, culprit) in table {
         let (got, message) = fails(&bench, args);
@@ -75,7 +87,12 @@ fn wrong_flags_exit_with_2() {
     for args in [&["--sauce", "x"][..], &["--hop", "0"], &["--engine", "magic"], &["classify"], &["dance"]] {
         assert_eq!(bench.kinora(args).output().unwrap().status.code(), Some(2), "{args:?}");
     }
-    for args in [&["--help"][..], &["--version"], &["bench", "--help"]] {
+    let record = ["record", "--yes", "--source", "synthetic:1"];
+    for args in [&["--count", "3"][..], &["--label", "x", "--count", "0"], &["--label", "x", "--seconds", "long"]] {
+        let output = bench.kinora(&[&record, args].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
+    for args in [&["--help"][..], &["--version"], &["bench", "--help"], &["record", "--help"]] {
         assert_eq!(bench.kinora(args).output().unwrap().status.code(), Some(0), "{args:?}");
     }
 }

@@ -6,6 +6,7 @@ mod common;
 #[path = "../common/data.rs"]
 mod data;
 mod failures;
+mod record;
 mod run;
 
 use std::path::{Path, PathBuf};

@@ -21,6 +21,8 @@ use libc::{c_char, c_int, c_short, c_ulong};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 
+use crate::display::Wish;
+
 // From the kernel's headers <linux/kd.h> and <linux/vt.h>; libc does not have them.
 const KDSETMODE: libc::Ioctl = 0x4b3a;
 const KDGETMODE: libc::Ioctl = 0x4b3b;
@@ -60,8 +62,8 @@ struct VtState {
 pub enum Told {
     /// Nothing new.
     Nothing,
-    /// The user wants to quit.
-    Quit,
+    /// A key, or a signal to quit.
+    Wants(Wish),
     /// The user turns to another console: let go of the card, then call [`Console::release`].
     Leave,
     /// The user is back: [`Console::is_away`] is over, and the screen has to be set up again.
@@ -161,10 +163,15 @@ impl Console {
         self.away
     }
 
+    /// Whether we read the keys.
+    pub fn has_keys(&self) -> bool {
+        self.has_keys
+    }
+
     /// What happened since the last call.
     pub fn poll(&mut self) -> Told {
         if self.quit.load(Ordering::Relaxed) {
-            return Told::Quit;
+            return Told::Wants(Wish::Quit);
         }
         // Both may be up; going and coming alternate.
         if self.away && self.back.swap(false, Ordering::Relaxed) {
@@ -179,7 +186,7 @@ impl Console {
         }
         let mut keys = [0; 64];
         match self.has_keys.then(|| self.file.read(&mut keys)) {
-            Some(Ok(count)) if quits(&keys[..count]) => Told::Quit,
+            Some(Ok(count)) => Told::Wants(wish(&keys[..count])),
             _ => Told::Nothing,
         }
     }
@@ -324,13 +331,22 @@ fn checked(result: c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Whether `keys`, as a console in its usual keyboard mode delivers them, have `q`, `Q` or Esc among them. Other keys'
-/// sequences begin with the code of Esc too.
-fn quits(keys: &[u8]) -> bool {
-    let mut rest = keys;
+/// What `keys`, as a console in its usual keyboard mode delivers them, ask for. Other keys' sequences begin with the
+/// code of Esc too.
+fn wish(keys: &[u8]) -> Wish {
+    let (mut rest, mut wish) = (keys, Wish::Continue);
     while let Some((key, after)) = rest.split_first() {
         rest = match (key, after) {
-            (b'q' | b'Q', _) | (0x1b, [] | [0x1b, ..]) => return true,
+            (b'q' | b'Q', _) | (0x1b, [] | [0x1b, ..]) => return Wish::Quit,
+            (b'\n' | b'\r' | b' ' | b'k' | b'K', _) => {
+                wish = Wish::Keep;
+                after
+            }
+            // Backspace is one of two codes, Delete a sequence.
+            (0x7f | 0x08 | b'd' | b'D', end) | (0x1b, [b'[', b'3', b'~', end @ ..]) => {
+                wish = Wish::Drop;
+                end
+            }
             // F1 to F5 of the Linux console.
             (0x1b, [b'[', b'[', _, end @ ..]) | (0x1b, [b'O', _, end @ ..]) => end,
             (0x1b, [b'[', sequence @ ..]) => {
@@ -342,7 +358,7 @@ fn quits(keys: &[u8]) -> bool {
             _ => after,
         };
     }
-    false
+    wish
 }
 
 #[cfg(test)]
@@ -351,11 +367,23 @@ mod tests {
 
     #[test]
     fn q_and_esc_quit_and_other_keys_do_not() {
-        for keys in ["q", "Q", "\x1b", "xyq", "x\x1b", "\x1b[Aq", "\x1b\x1b", "\x1b[[Bq", "\x1bOPq", "\x1b[3~\x1b"] {
-            assert!(quits(keys.as_bytes()), "{keys:?}");
+        let quit =
+            ["q", "Q", "\x1b", "xyq", "x\x1b", "\x1b[Aq", "\x1b\x1b", "\x1b[[Bq", "\x1bOPq", "\x1b[3~\x1b", "kq", "qk"];
+        for keys in quit {
+            assert_eq!(wish(keys.as_bytes()), Wish::Quit, "{keys:?}");
         }
-        for keys in ["", "x", "\x1b[A", "\x1b[[A", "\x1b[24~", "\x1bOQ", "\x1bq", "\x1b[", "\x1b[1;5", "f\n\t"] {
-            assert!(!quits(keys.as_bytes()), "{keys:?}");
+        for keys in ["", "x", "\x1b[A", "\x1b[[A", "\x1b[24~", "\x1bOQ", "\x1bq", "\x1b[", "\x1b[1;5", "f\t", "\x1bk"] {
+            assert_eq!(wish(keys.as_bytes()), Wish::Continue, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn answers_are_read_and_the_last_one_counts() {
+        for keys in ["\n", "\r", " ", "k", "K", "xk", "d\n", "\x1b[3~ "] {
+            assert_eq!(wish(keys.as_bytes()), Wish::Keep, "{keys:?}");
+        }
+        for keys in ["\x7f", "\x08", "d", "D", "\x1b[3~", "kd", "\x1b[A\x1b[3~x"] {
+            assert_eq!(wish(keys.as_bytes()), Wish::Drop, "{keys:?}");
         }
     }
 

@@ -317,6 +317,10 @@ impl Display for Kms {
         &self.name
     }
 
+    fn has_keys(&self) -> bool {
+        self.console.as_ref().is_some_and(Console::has_keys)
+    }
+
     fn present(&mut self, frame: &Frame) -> Result<()> {
         self.picture.copy_from(frame);
         self.fresh = true;
@@ -324,14 +328,16 @@ impl Display for Kms {
     }
 
     fn poll(&mut self) -> Result<Wish> {
+        let mut wish = Wish::Continue;
         match self.console.as_mut().map_or(Told::Nothing, Console::poll) {
-            Told::Quit => return Ok(Wish::Quit),
+            Told::Wants(Wish::Quit) => return Ok(Wish::Quit),
+            Told::Wants(other) => wish = other,
             Told::Leave => self.leave(),
             Told::Back => self.come_back(),
             Told::Nothing => {}
         }
         self.tend(false)?;
-        Ok(Wish::Continue)
+        Ok(wish)
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -1,0 +1,242 @@
+//! Where clips go: `DIR/LABEL/clip-0001.mp4`, `clip-0002.mp4` and so on, the form that `train-export` reads.
+//!
+//! A file with that name is always whole. While a clip is written its name begins with a dot, which `train-export`
+//! passes over; what a killed run leaves behind is removed by a later one. Files are never overwritten, not even by two
+//! runs at the same time. Blocks while `ffmpeg` and the disk work.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::clip::Clip;
+use crate::display::{Display, Format, Video, is_video};
+use crate::{Error, ErrorKind, Result};
+
+/// A file with a temporary name that is older than this is nobody's any more.
+const ABANDONED: Duration = Duration::from_secs(600);
+const PREFIX: &str = "clip-";
+/// What no label has: it could not be a folder on every file system, or not be named in a list.
+const FORBIDDEN: &str = "/\\:*?\"<>|,#\u{feff}";
+
+/// The folder of a label's clips.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+/// Refuses a label that is no name of a folder or that `labels.txt` cannot have.
+///
+/// # Errors
+/// `Usage`, with the reason.
+pub fn check_label(label: &str) -> Result<()> {
+    let reason = if label.is_empty() {
+        "it is empty".to_owned()
+    } else if label.trim() != label {
+        "it begins or ends with a blank".to_owned()
+    } else if label.starts_with('.') {
+        "folders whose names begin with a dot are passed over".to_owned()
+    } else if let Some(wrong) = label.chars().find(|c| c.is_control() || FORBIDDEN.contains(*c)) {
+        format!("it has {wrong:?}, which folders and labels cannot have everywhere")
+    } else {
+        return Ok(());
+    };
+    let advice = "use letters, digits, blanks, - and _";
+    Err(Error::new(ErrorKind::Usage, format_args!("--label {label:?}: {reason}; {advice}")))
+}
+
+impl Folder {
+    /// The folder of `label` below `root`, which is created if need be; its own comes with its first clip. Tries
+    /// whether videos of `format` can be written there.
+    ///
+    /// # Errors
+    /// `Usage` when the label is no name, `Output` when `root` cannot be created or written, or there is no usable
+    /// `ffmpeg`.
+    pub fn open(root: &Path, label: &str, format: Format) -> Result<Self> {
+        check_label(label)?;
+        let failed = |e| Error::new(ErrorKind::Output, format_args!("{}: {e}; name another --out", root.display()));
+        fs::create_dir_all(root).map_err(failed)?;
+        let path = root.join(label);
+        let there = if path.exists() { path.as_path() } else { root };
+        let trial = there.join(format!(".{PREFIX}trial-{}.mp4", std::process::id()));
+        drop(Video::open(&trial, format)?);
+        Ok(Self { path })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `clip`; returns the path of its file.
+    ///
+    /// # Errors
+    /// `Output` when it cannot be written. Nothing of it is left then.
+    pub fn save(&self, clip: &Clip) -> Result<PathBuf> {
+        let failed = |e| Error::new(ErrorKind::Output, format_args!("{}: cannot write: {e}", self.path.display()));
+        fs::create_dir_all(&self.path).map_err(failed)?;
+        self.tidy();
+        let (part, name) = self.reserve().map_err(failed)?;
+        let written = write(&part, clip).and_then(|()| fs::rename(&part, &name).map_err(failed));
+        if written.is_err() {
+            // Either fails where there is nothing to remove; a class without a clip cannot be trained on.
+            let _ = fs::remove_file(&part);
+            let _ = fs::remove_dir(&self.path);
+        }
+        written.map(|()| name)
+    }
+
+    /// Creates the file that the next clip is written to; returns its path and the one that the clip will have.
+    fn reserve(&self) -> io::Result<(PathBuf, PathBuf)> {
+        let number = |name: &str| name.strip_prefix(PREFIX)?.split('.').next()?.parse::<u32>().ok();
+        let last = names(&self.path)?.iter().filter_map(|name| number(name)).max().unwrap_or(0);
+        for next in last.saturating_add(1).. {
+            let name = format!("{PREFIX}{next:04}.mp4");
+            let part = self.path.join(format!(".{name}"));
+            match OpenOptions::new().write(true).create_new(true).open(&part) {
+                // Looked at once the number is ours: another run may have just had it.
+                Ok(_) if self.path.join(&name).exists() => fs::remove_file(&part)?,
+                Ok(_) => return Ok((part, self.path.join(name))),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Err(io::Error::other("there are too many clips"))
+    }
+
+    /// Removes what killed runs left behind; what cannot be removed does no harm.
+    fn tidy(&self) {
+        let ours = |name: &&String| name.starts_with('.') && name.trim_start_matches('.').starts_with(PREFIX);
+        for name in names(&self.path).unwrap_or_default().iter().filter(ours) {
+            let path = self.path.join(name);
+            let age = fs::metadata(&path).and_then(|file| file.modified()).ok().and_then(|time| time.elapsed().ok());
+            if age.is_some_and(|age| age > ABANDONED) && fs::remove_file(&path).is_ok() {
+                log::info!("{}: removed, a run that was killed had left it", path.display());
+            }
+        }
+    }
+}
+
+/// Writes `clip` to `path`, down to the disk.
+fn write(path: &Path, clip: &Clip) -> Result<()> {
+    let Some(first) = clip.pictures().first() else {
+        return Err(Error::new(ErrorKind::Internal, "a clip without pictures is to be written"));
+    };
+    let format = Format { width: first.width(), height: first.height(), frame_rate: clip.rate() };
+    let mut video = Video::open(path, format)?;
+    clip.pictures().iter().try_for_each(|picture| video.present(picture))?;
+    video.finish()?;
+    let synced = OpenOptions::new().append(true).open(path).and_then(|file| file.sync_all());
+    synced.map_err(|e| Error::new(ErrorKind::Output, format_args!("{}: cannot write: {e}", path.display())))
+}
+
+/// The names in `folder`, those that are text.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// The classes in `root` and how many videos each has, by name. Those without any are left out.
+///
+/// # Errors
+/// `Output` when the folder cannot be read.
+pub fn classes(root: &Path) -> Result<Vec<(String, usize)>> {
+    let counted = || -> io::Result<Vec<(String, usize)>> {
+        let mut classes = Vec::new();
+        for label in names(root)?.into_iter().filter(|name| !name.starts_with('.') && root.join(name).is_dir()) {
+            let is_clip = |name: &&String| !name.starts_with('.') && is_video(Path::new(name));
+            let count = names(&root.join(&label))?.iter().filter(is_clip).count();
+            classes.extend((count > 0).then_some((label, count)));
+        }
+        classes.sort();
+        Ok(classes)
+    };
+    counted().map_err(|e| Error::new(ErrorKind::Output, format_args!("{}: {e}", root.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::frame::Frame;
+
+    const FORMAT: Format = Format { width: 32, height: 24, frame_rate: 20.0 };
+
+    fn clip(pictures: usize) -> Clip {
+        let mut clip = Clip::new(FORMAT.frame_rate, pictures);
+        for n in 0..pictures as u64 {
+            let mut frame = Frame::new(FORMAT.width, FORMAT.height);
+            frame.timestamp = Duration::from_millis(50 * n);
+            clip.push(&frame);
+        }
+        clip
+    }
+
+    fn listed(folder: &Path) -> Vec<String> {
+        let mut names = names(folder).unwrap();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn labels_are_what_folders_and_labels_txt_can_have() {
+        for label in ["nothing", "sit_down", "Händeschütteln", "left-hook", "नमस्ते", "two words", "v1.2", "(x)"]
+        {
+            check_label(label).unwrap();
+        }
+        for label in ["", " ", "a ", " a", ".", "..", ".hidden", "a/b", "a\\b", "a\nb", "a,b", "x:y", "#x", "\u{feff}a"]
+        {
+            let error = check_label(label).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.to_string().contains("--label"), "{error}");
+        }
+    }
+
+    #[test]
+    fn clips_are_numbered_after_those_that_are_there() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&root.path().join("all"), "wave", FORMAT).unwrap();
+        assert!(!folder.path().exists(), "no class without a clip");
+        folder.save(&clip(3)).unwrap();
+        // Numbers that others have, in whatever container, and files that are none of ours.
+        fs::write(folder.path().join("clip-0005.avi"), "theirs").unwrap();
+        fs::write(folder.path().join("clip-x.mp4"), "theirs").unwrap();
+        fs::write(folder.path().join(".clip-0006.mp4"), "being written").unwrap();
+        let path = folder.save(&clip(3)).unwrap();
+        assert_eq!(path, folder.path().join("clip-0007.mp4"));
+        let wanted = [".clip-0006.mp4", "clip-0001.mp4", "clip-0005.avi", "clip-0007.mp4", "clip-x.mp4"];
+        assert_eq!(listed(folder.path()), wanted);
+        fs::create_dir(root.path().join("all/empty")).unwrap();
+        assert_eq!(classes(&root.path().join("all")).unwrap(), [("wave".to_owned(), 4)]);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_once_it_is_old() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path(), "wave", FORMAT).unwrap();
+        fs::create_dir(folder.path()).unwrap();
+        let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
+        for (name, old) in [(".clip-0001.mp4", true), ("..clip-0001.mp4.part", true), (".clip-0002.mp4", false)] {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            if old {
+                file.set_modified(long_ago).unwrap();
+            }
+        }
+        folder.tidy();
+        assert_eq!(listed(folder.path()), [".clip-0002.mp4"]);
+    }
+
+    #[test]
+    fn a_clip_that_cannot_be_written_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path(), "wave", FORMAT).unwrap();
+        assert!(folder.save(&clip(0)).is_err());
+        assert!(!folder.path().exists());
+        fs::write(root.path().join("file"), "").unwrap();
+        let error = Folder::open(&root.path().join("file"), "wave", FORMAT).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Output);
+        let error = Folder::open(root.path(), "file", FORMAT).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Output);
+        assert!(error.to_string().contains("file"), "{error}");
+    }
+}
