@@ -35,6 +35,7 @@ pub struct Config {
     frames: Option<u64>,
     duration: Option<f64>,
     no_realtime: Option<bool>,
+    watch: Option<bool>,
     labels: Option<Vec<String>>,
     threshold: Option<f32>,
     smoothing: Option<f32>,
@@ -141,6 +142,7 @@ impl Config {
         fill(&mut args.threshold, self.threshold);
         fill(&mut args.smoothing, self.smoothing);
         fill(&mut args.no_realtime, self.no_realtime);
+        fill(&mut args.watch, self.watch);
         fill(&mut args.mirror, self.mirror);
     }
 }
@@ -193,7 +195,9 @@ mod tests {
         assert!(args.rotate.is_some() && args.roi.is_some());
         assert_eq!(args.model.engine, Some(Choice::Tract));
         let mut args = RunArgs { mirror: Some(false), ..RunArgs::default() };
-        read("mirror = true\nrotate = 90\nsize = '640x480'\nthreshold = 0.8").unwrap().complete(&mut args);
+        let text = "mirror = true\nrotate = 90\nsize = '640x480'\nthreshold = 0.8\nwatch = true";
+        read(text).unwrap().complete(&mut args);
+        assert_eq!(args.watch, Some(true));
         assert_eq!((args.mirror, args.size, args.threshold), (Some(false), Some((640, 480)), Some(0.8)));
         assert!(args.rotate.is_some());
         let mut args = RunArgs::default();

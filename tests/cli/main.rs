@@ -7,6 +7,7 @@ mod common;
 mod data;
 mod failures;
 mod run;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
