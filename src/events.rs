@@ -6,6 +6,7 @@
 //! ```json
 //! {"type":"start","id":1,"label":"wave","confidence":0.93,"t_start":12.3,"t":12.6,"frame":378,"latency_ms":41.2,"wall":"2026-11-20T12:34:56.789Z"}
 //! {"type":"source","state":"lost","reason":"unplugged","t":13.1,"wall":"2026-11-20T12:34:57.289Z"}
+//! {"type":"model","state":"swapped","name":"mannequin","t":20.4,"wall":"2026-11-20T12:35:04.590Z"}
 //! ```
 
 use std::fmt;
@@ -39,6 +40,16 @@ pub enum SourceState {
     Lost,
     /// It delivers again.
     Back,
+}
+
+/// What became of a model that changed on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelState {
+    /// It runs from now on.
+    Swapped,
+    /// It cannot run: the one before goes on.
+    Kept,
 }
 
 /// Writes events to one target.
@@ -80,6 +91,19 @@ struct SourceLine<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     state: SourceState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    t: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wall: Option<Rfc3339>,
+}
+
+#[derive(Serialize)]
+struct ModelLine<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    state: ModelState,
+    name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     t: f64,
@@ -142,6 +166,22 @@ impl EventWriter {
     ) -> Result<()> {
         let (t, wall) = (rounded(t.as_secs_f64()), wall.map(Rfc3339));
         self.put(&SourceLine { kind: "source", state, reason, t, wall })
+    }
+
+    /// Writes that the model `name` runs from source time `t` on, or that it goes on running, and why no other was taken.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_model(
+        &mut self,
+        state: ModelState,
+        name: &str,
+        reason: Option<&str>,
+        t: Duration,
+        wall: Option<SystemTime>,
+    ) -> Result<()> {
+        let (t, wall) = (rounded(t.as_secs_f64()), wall.map(Rfc3339));
+        self.put(&ModelLine { kind: "model", state, name, reason, t, wall })
     }
 
     /// Whether the reader of the pipe that this writes to has gone. Nothing is written any more, and that is a clean
@@ -300,12 +340,16 @@ mod tests {
         writer.write(&Event { kind: Kind::End, ..EVENT }, &context("a \"b\"\n\u{4e2d}")).unwrap();
         writer.write_source(SourceState::Lost, Some("unplugged"), EVENT.t, Some(time(0, 0))).unwrap();
         writer.write_source(SourceState::Back, None, EVENT.t, None).unwrap();
+        writer.write_model(ModelState::Swapped, "new", None, EVENT.t, Some(time(0, 0))).unwrap();
+        writer.write_model(ModelState::Kept, "new", Some("no labels.txt"), EVENT.t, None).unwrap();
         // Read while the writer is open: every line is complete as soon as it is written.
         let expected = [
             r#"{"type":"start","id":1,"label":"wave","confidence":0.93,"t_start":12.3,"t":12.6,"frame":378,"latency_ms":41.2,"wall":"2026-11-20T12:34:56.789Z"}"#,
             r#"{"type":"end","id":1,"label":"a \"b\"\n中","confidence":0.93,"t_start":12.3,"t":12.6,"frame":378}"#,
             r#"{"type":"source","state":"lost","reason":"unplugged","t":12.6,"wall":"1970-01-01T00:00:00.000Z"}"#,
             r#"{"type":"source","state":"back","t":12.6}"#,
+            r#"{"type":"model","state":"swapped","name":"new","t":12.6,"wall":"1970-01-01T00:00:00.000Z"}"#,
+            r#"{"type":"model","state":"kept","name":"new","reason":"no labels.txt","t":12.6}"#,
         ];
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().collect::<Vec<_>>(), expected);
     }

@@ -11,7 +11,8 @@ use kinora::display::{self, Format};
 use kinora::engine;
 use kinora::events::EventWriter;
 use kinora::frame::Frame;
-use kinora::pipeline::{Intake, Limits, Pipeline, Recognizer, Runner};
+use kinora::model::{Bundle, Files};
+use kinora::pipeline::{Intake, Limits, Pipeline, Prepared, Recognizer, Runner, Watch};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 
@@ -51,14 +52,26 @@ impl Source for Camera {
     }
 }
 
+/// `bundle`, ready to run.
+fn prepared(bundle: &Bundle) -> Prepared {
+    let manifest = &bundle.manifest;
+    let settings = manifest.decision.clone();
+    let decision = Decision::new(&bundle.labels, manifest.output.activation, settings, None).unwrap();
+    let engine = engine::open(bundle, &engine::Options::default()).unwrap();
+    Prepared {
+        name: manifest.name.clone(),
+        intake: Intake::new(&manifest.input),
+        recognizer: Recognizer::new(manifest, Runner::new(&*engine, manifest).unwrap(), decision, 1),
+        labels: bundle.labels.clone(),
+        nothing: None,
+        engine: "test".into(),
+    }
+}
+
 #[test]
 fn a_camera_that_comes_back_in_another_size_is_shown_and_recognized() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = common::tiny(&folder.path().join("model"));
-    let manifest = &bundle.manifest;
-    let settings = manifest.decision.clone();
-    let decision = Decision::new(&bundle.labels, manifest.output.activation, settings, None).unwrap();
-    let engine = engine::open(&bundle, &engine::Options::default()).unwrap();
     let pictures = folder.path().join("pictures");
     let events = folder.path().join("events.jsonl");
     let format = Format { width: 64, height: 48, frame_rate: 20.0 };
@@ -71,11 +84,8 @@ fn a_camera_that_comes_back_in_another_size_is_shown_and_recognized() {
             let busy = || Error::new(ErrorKind::SourceLost, "camera: busy");
             if attempts % 2 == 1 { Err(busy()) } else { back.pop().ok_or_else(busy) }
         }),
-        intake: Intake::new(&manifest.input),
-        recognizer: Recognizer::new(manifest, Runner::new(&*engine, manifest).unwrap(), decision, 1),
-        labels: bundle.labels.clone(),
-        nothing: None,
-        engine: "test".into(),
+        model: prepared(&bundle),
+        watch: None,
         display: display::open(&format!("png:{}", pictures.display()), format).unwrap(),
         events: Some(EventWriter::open(events.to_str().unwrap()).unwrap()),
         realtime: true,
@@ -121,4 +131,52 @@ fn a_camera_that_comes_back_in_another_size_is_shown_and_recognized() {
     sizes.sort_unstable();
     sizes.dedup();
     assert_eq!(sizes, [(48, 64), (64, 48), (80, 60)]);
+}
+
+#[test]
+fn a_model_is_swapped_while_the_camera_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, events) = (folder.path().join("model"), folder.path().join("events.jsonl"));
+    let bundle = common::tiny(&dir);
+    let seen = Files::of(&dir).look();
+    let begin = Instant::now();
+    let (path, mut written) = (events.clone(), false);
+    // It comes back after the swap.
+    let reopen = move || {
+        if !std::mem::replace(&mut written, true) {
+            common::named(&dir, "other", ["nothing", "left", "right", "swipe_up"]);
+        }
+        let lines = std::fs::read_to_string(&path).unwrap();
+        match lines.contains("swapped") || begin.elapsed() > Duration::from_secs(120) {
+            true => Ok(Camera::boxed(64, 48, 40, true)),
+            false => Err(Error::new(ErrorKind::SourceLost, "camera: busy")),
+        }
+    };
+    let pipeline = Pipeline {
+        source: Camera::boxed(64, 48, 40, false),
+        reopen: Box::new(reopen),
+        model: prepared(&bundle),
+        watch: Some(Watch { bundle, seen, prepare: Box::new(|bundle| Ok(prepared(bundle))) }),
+        display: display::open("none", Format { width: 64, height: 48, frame_rate: 20.0 }).unwrap(),
+        events: Some(EventWriter::open(events.to_str().unwrap()).unwrap()),
+        realtime: true,
+        limits: Limits::default(),
+        stop: Stop::default(),
+    };
+    let summary = pipeline.run().unwrap();
+    assert_eq!((summary.frames, summary.dropped), (80, 0));
+
+    let lines = std::fs::read_to_string(&events).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.is_sorted_by(|a, b| a["t"].as_f64() <= b["t"].as_f64()), "{lines:#?}");
+    let states: Vec<_> = lines.iter().filter_map(|line| line["state"].as_str()).collect();
+    assert_eq!(states, ["lost", "swapped", "back"], "{lines:#?}");
+    let swapped = lines.iter().position(|line| line["state"] == "swapped").unwrap();
+    let known = |label: &str| ["left", "right", "swipe_up"].contains(&label);
+    for (n, line) in lines.iter().enumerate() {
+        if let Some(label) = line["label"].as_str().filter(|label| *label != "nothing") {
+            assert_eq!(known(label), n > swapped, "{line}: {lines:#?}");
+        }
+    }
+    assert!(lines[swapped..].iter().any(|line| line["type"] == "start"), "{lines:#?}");
 }

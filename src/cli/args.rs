@@ -110,6 +110,22 @@ impl ModelArgs {
             threads: self.threads.map_or(1, usize::from),
         }
     }
+
+    /// The flags among these that say how the engine is to run the model, as they would be typed; empty without any.
+    pub fn engine_flags(&self) -> String {
+        fn name(value: impl ValueEnum) -> String {
+            value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+        }
+        let flags = [
+            ("engine", self.engine.map(name)),
+            ("precision", self.precision.and_then(|choice| choice.0).map(name)),
+            ("mode", self.mode.and_then(|choice| choice.0).map(name)),
+            ("kernels", self.kernels.map(name)),
+            ("threads", self.threads.map(|threads| threads.to_string())),
+        ];
+        let given = flags.into_iter().filter_map(|(flag, value)| value.map(|value| format!("--{flag} {value}")));
+        given.collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// Which model runs, and how.
@@ -189,6 +205,9 @@ pub struct RunArgs {
     /// Stop after so many seconds of source time
     #[arg(long, value_name = "SECONDS", env = "KINORA_DURATION")]
     pub duration: Option<f64>,
+    /// When the model bundle changes on disk, swap it in without a pause; one that cannot run is not taken
+    #[arg(long, env = "KINORA_WATCH", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::FalseyValueParser::new())]
+    pub watch: Option<bool>,
     /// Report these actions only
     #[arg(long, value_name = "LABEL,...", value_delimiter = ',', env = "KINORA_LABELS")]
     pub labels: Option<Vec<String>>,
@@ -311,6 +330,8 @@ mod tests {
         assert_eq!(switches(&["kinora"]), (None, None));
         assert_eq!(switches(&["kinora", "--mirror", "--no-realtime"]), (Some(true), Some(true)));
         assert_eq!(switches(&["kinora", "--mirror=false"]), (Some(false), None));
+        let watch = |line: &[&str]| run(line).watch;
+        assert_eq!((watch(&["kinora", "--watch"]), watch(&["kinora", "--watch=false"])), (Some(true), Some(false)));
     }
 
     #[test]

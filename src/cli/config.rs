@@ -35,6 +35,7 @@ pub struct Config {
     frames: Option<u64>,
     duration: Option<f64>,
     no_realtime: Option<bool>,
+    watch: Option<bool>,
     labels: Option<Vec<String>>,
     threshold: Option<f32>,
     smoothing: Option<f32>,
@@ -135,6 +136,7 @@ impl Config {
         fill(&mut args.labels, self.labels);
         fill(&mut args.threshold, self.threshold);
         fill(&mut args.smoothing, self.smoothing);
+        fill(&mut args.watch, self.watch);
     }
 
     /// Fills in what `args` left open of where pictures come from and go to.
@@ -207,7 +209,9 @@ mod tests {
         assert_eq!(args.model.engine, Some(Choice::Tract));
         let mut args = RunArgs::default();
         args.pictures.mirror = Some(false);
-        read("mirror = true\nrotate = 90\nsize = '640x480'\nthreshold = 0.8").unwrap().complete(&mut args);
+        let text = "mirror = true\nrotate = 90\nsize = '640x480'\nthreshold = 0.8\nwatch = true";
+        read(text).unwrap().complete(&mut args);
+        assert_eq!(args.watch, Some(true));
         let PictureArgs { mirror, size, rotate, .. } = args.pictures;
         assert_eq!((mirror, size, args.threshold), (Some(false), Some((640, 480)), Some(0.8)));
         assert!(rotate.is_some());

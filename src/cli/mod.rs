@@ -6,6 +6,7 @@ mod classify;
 mod config;
 mod devices;
 mod inspect;
+mod prepare;
 mod record;
 mod run;
 
@@ -77,21 +78,23 @@ fn print(text: &str) -> Result<()> {
 /// Name of the bundle that is taken when none is named.
 const SHIPPED: &str = "models/mannequin";
 
-/// The bundle at `dir`, or the shipped one: below the current folder, beside the program, or where packages put it.
+/// The bundle at `dir`, or the shipped one.
 fn load_bundle(dir: Option<&Path>) -> Result<Bundle, Error> {
+    Bundle::load(&bundle_folder(dir)?)
+}
+
+/// `dir`, or the folder of the shipped bundle: below the current folder, beside the program, or where packages put it.
+fn bundle_folder(dir: Option<&Path>) -> Result<PathBuf, Error> {
     if let Some(dir) = dir {
-        return Bundle::load(dir);
+        return Ok(dir.to_owned());
     }
     let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf)).unwrap_or_default();
     let places = ["", "../..", "../share/kinora"].map(|up| beside.join(up).join(SHIPPED));
     let found = [PathBuf::from(SHIPPED)].into_iter().chain(places).find(|dir| dir.is_dir());
-    match found {
-        Some(dir) => Bundle::load(&dir),
-        None => {
-            let message = format!("no {SHIPPED} here or beside the program: name a bundle with --model DIR");
-            Err(Error::new(ErrorKind::Model, message))
-        }
-    }
+    found.ok_or_else(|| {
+        let message = format!("no {SHIPPED} here or beside the program: name a bundle with --model DIR");
+        Error::new(ErrorKind::Model, message)
+    })
 }
 
 /// Indices of the labels named in `wanted`.

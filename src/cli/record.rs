@@ -86,8 +86,7 @@ fn report(out: &Path, classes: &[(String, usize)]) -> Result<String> {
         let next = if classes.iter().any(|(label, _)| label == NOTHING) { "ANOTHER-ACTION" } else { NOTHING };
         writeln!(text, "next: kinora record --label {next} --out {shown}")?;
     } else {
-        let train = "--init models/mannequin --lr 1e-3 --steps 300 --out runs/mine";
-        writeln!(text, "next: train-export train --data {shown} {train}")?;
+        writeln!(text, "next: train-export tune --data {shown}")?;
     }
     Ok(text)
 }
@@ -115,6 +114,6 @@ mod tests {
         assert!(after(&["nothing"]).ends_with("next: kinora record --label ANOTHER-ACTION --out r\n"));
         assert_eq!([quoted("a/b-1"), quoted("my clips"), quoted("it's")], ["a/b-1", "'my clips'", r"'it'\''s'"]);
         let trained = after(&["nothing", "wave"]);
-        assert!(trained.contains("nothing: 1 clip\nwave: 2 clips\nnext: train-export train --data r "), "{trained}");
+        assert!(trained.contains("nothing: 1 clip\nwave: 2 clips\nnext: train-export tune --data r"), "{trained}");
     }
 }

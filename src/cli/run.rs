@@ -5,45 +5,32 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use kinora::capture::{self, Options, Place, Source, SourceInfo, Transform};
-use kinora::decision::{Decision, Settings};
 use kinora::display::{self, Display, Format};
-use kinora::engine;
 use kinora::events::EventWriter;
-use kinora::model::Bundle;
-use kinora::pipeline::{Intake, Limits, Opener, Pipeline, Recognizer, Runner, Share, Summary, peak_resident_mib};
+use kinora::model::{Bundle, Files};
+use kinora::pipeline::{Limits, Opener, Pipeline, Share, Summary, Watch, peak_resident_mib};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 
 use super::args::{PictureArgs, RunArgs};
-use super::config::{self, Config};
-use super::load_bundle;
+use super::bundle_folder;
+use super::config::Config;
+use super::prepare::Wishes;
 
 /// The built-in camera, used when no source is named and no camera is there.
 const BUILT_IN: &str = "synthetic:1";
 
 /// Runs `kinora run`; `begin` is when the program started.
 pub fn command(mut args: RunArgs, quiet: bool, begin: Instant) -> Result<()> {
-    let config = args.pictures.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
-    let overrides = {
-        let mut config = config;
-        let decision = std::mem::take(&mut config.decision);
-        config.complete(&mut args);
-        decision
-    };
+    let mut config = args.pictures.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let overrides = std::mem::take(&mut config.decision);
+    config.complete(&mut args);
     let stop = Stop::on_signals()?;
-    let bundle = load_bundle(args.model.model.as_deref())?;
-    let manifest = &bundle.manifest;
-    let settings = decision_settings(&args, &overrides, &bundle)?;
-    let nothing = bundle.labels.iter().position(|label| *label == settings.nothing);
-    let decision = Decision::new(&bundle.labels, manifest.output.activation, settings, args.labels.as_deref())?;
-    let options = args.model.engine();
-    let engine = engine::open(&bundle, &options)?;
-    let hop = args.model.hop.map_or(manifest.run.hop, usize::from);
-    if hop as f32 / manifest.input.frame_rate >= Decision::LONGEST_STEP.as_secs_f32() {
-        let message = format!("--hop {hop}: decisions more than {:?} apart find no action", Decision::LONGEST_STEP);
-        return Err(Error::new(ErrorKind::Usage, message).into());
-    }
-    let recognizer = Recognizer::new(manifest, Runner::new(&*engine, manifest)?, decision, hop);
+    let dir = bundle_folder(args.model.model.as_deref())?;
+    let seen = Files::of(&dir).look();
+    let bundle = Bundle::load(&dir)?;
+    let wishes = Wishes::new(&args, overrides);
+    let model = wishes.prepare(&bundle)?;
     let limits = Limits { frames: args.frames, duration: args.duration.map(seconds).transpose()? };
     refuse_overwriting(&args.pictures, args.events.as_deref())?;
 
@@ -55,13 +42,7 @@ pub fn command(mut args: RunArgs, quiet: bool, begin: Instant) -> Result<()> {
     let info = source.info().clone();
     let format = Format { width: info.width, height: info.height, frame_rate: info.frame_rate };
     let (uri, display) = open_display(&args.pictures, format)?;
-    if info.frame_rate * (manifest.input.frames as f32 / 2.0).max(1.0) < manifest.input.frame_rate {
-        log::warn!(
-            "{}: {} pictures a second are too few for this model: its window never fills",
-            info.name,
-            info.frame_rate
-        );
-    }
+    warn_of_few_pictures(&info, &bundle);
     let events = match args.events {
         Some(target) => Some(EventWriter::open(&target)?),
         // On a console without a desktop the lines would be drawn over by the picture.
@@ -74,19 +55,25 @@ pub fn command(mut args: RunArgs, quiet: bool, begin: Instant) -> Result<()> {
         info.width,
         info.height,
         info.frame_rate,
-        manifest.name,
-        engine.name(),
-        hop_words(hop, manifest.input.frame_rate),
+        model.name,
+        model.engine,
+        wishes.hop_words(&bundle),
         display.name()
     );
+    let watch = args.watch.unwrap_or(false).then(|| {
+        let info = info.clone();
+        let prepare = move |bundle: &Bundle| {
+            let model = wishes.prepare(bundle)?;
+            warn_of_few_pictures(&info, bundle);
+            Ok(model)
+        };
+        Watch { bundle, seen, prepare: Box::new(prepare) }
+    });
     let summary = Pipeline {
         source,
         reopen,
-        intake: Intake::new(&manifest.input),
-        recognizer,
-        labels: bundle.labels.clone(),
-        nothing,
-        engine: format!("{} {}", engine.name(), engine.precision().name()),
+        model,
+        watch,
         display,
         events,
         realtime: !args.pictures.no_realtime.unwrap_or(false),
@@ -98,26 +85,12 @@ pub fn command(mut args: RunArgs, quiet: bool, begin: Instant) -> Result<()> {
     Ok(())
 }
 
-/// The model's settings, changed by the settings file, then by flags. What is wrong is said of what set it.
-fn decision_settings(args: &RunArgs, overrides: &config::Decision, bundle: &Bundle) -> Result<Settings, Error> {
-    let mut settings = bundle.manifest.decision.clone();
-    let file = args.pictures.config.as_deref().map_or(String::new(), |path| path.display().to_string());
-    overrides.apply(&mut settings);
-    settings.check(&bundle.labels).map_err(|e| e.within(&file))?;
-    if let Some(nothing) = overrides.nothing().filter(|nothing| bundle.labels.iter().all(|label| label != nothing)) {
-        let known = bundle.labels.join(", ");
-        let message = format!("{file}: decision.nothing = {nothing:?}: the model has no such label; it has {known}");
-        return Err(Error::new(ErrorKind::Usage, message));
+fn warn_of_few_pictures(info: &SourceInfo, bundle: &Bundle) {
+    let input = &bundle.manifest.input;
+    if info.frame_rate * (input.frames as f32 / 2.0).max(1.0) < input.frame_rate {
+        let (name, rate) = (&info.name, info.frame_rate);
+        log::warn!("{name}: {rate} pictures a second are too few for this model: its window never fills");
     }
-    if let Some(threshold) = args.threshold {
-        settings.set_threshold(threshold);
-        settings.check(&bundle.labels).map_err(|e| e.within("--threshold"))?;
-    }
-    if let Some(smoothing) = args.smoothing {
-        settings.smoothing_s = smoothing;
-        settings.check(&bundle.labels).map_err(|e| e.within("--smoothing"))?;
-    }
-    Ok(settings)
 }
 
 /// Refuses to write a video or events over the file that is watched, or both to one file.
@@ -143,10 +116,6 @@ pub(super) fn refuse_overwriting(args: &PictureArgs, events: Option<&str>) -> Re
         }
         _ => Ok(()),
     }
-}
-
-fn hop_words(hop: usize, frame_rate: f32) -> String {
-    format!("a decision every {:.0} ms", hop as f32 / frame_rate * 1e3)
 }
 
 fn seconds(seconds: f64) -> Result<Duration, Error> {

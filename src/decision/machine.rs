@@ -308,10 +308,10 @@ fn check_allowed(labels: &[String], allow: &[String], nothing: &str) -> Result<(
     let unknown: Vec<&str> = allow.iter().filter(|l| !labels.contains(l)).map(String::as_str).collect();
     if !unknown.is_empty() {
         let (unknown, known) = (unknown.join(", "), labels.join(", "));
-        return Err(Error::new(ErrorKind::Usage, format!("labels: unknown: {unknown}; the model knows {known}")));
+        return Err(Error::new(ErrorKind::Usage, format!("the model has no label {unknown}; it has {known}")));
     }
     if allow.iter().all(|label| label == nothing) {
-        return Err(Error::new(ErrorKind::Usage, "labels: no action is allowed; name at least one"));
+        return Err(Error::new(ErrorKind::Usage, "no action is allowed; name at least one"));
     }
     Ok(())
 }

@@ -21,6 +21,8 @@ const MODEL: [&str; 2] = ["model.onnx", "model.int8.onnx"];
 /// Those of a recurrent model: of one frame.
 const STEP: [&str; 2] = ["model.step.onnx", "model.step.int8.onnx"];
 const GOLDEN: &str = "golden.safetensors";
+/// All files that a bundle may have.
+pub(super) const FILES: [&str; 7] = [MANIFEST, LABELS, GOLDEN, MODEL[0], MODEL[1], STEP[0], STEP[1]];
 
 /// A bundle that was read and found consistent.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,7 +162,7 @@ fn refuse_foreign(dir: &Path) -> Result<()> {
     }
     for entry in fs::read_dir(dir).map_err(|why| failed(&why))? {
         let name = entry.map_err(|why| failed(&why))?.file_name();
-        if ![MANIFEST, LABELS, GOLDEN].iter().chain(&MODEL).chain(&STEP).any(|known| name == *known) {
+        if !FILES.iter().any(|known| name == *known) {
             let name = name.display();
             return Err(failed(&format_args!("'{name}' is no part of a bundle: move it away or name another folder")));
         }

@@ -8,12 +8,14 @@ pub mod manifest;
 pub mod onnx;
 pub mod passes;
 pub mod reference;
+mod stamps;
 #[cfg(any(test, fuzzing))]
 pub mod testing;
 
 pub use bundle::Bundle;
 pub use golden::Golden;
 pub use manifest::Manifest;
+pub use stamps::{Files, Stamps};
 
 use std::io::Write;
 use std::path::Path;

@@ -1,14 +1,59 @@
-//! Random graphs of all operations, for tests of what must hold for any graph, and as seeds of the fuzz targets.
+//! Random graphs of all operations, for tests of what must hold for any graph, and as seeds of the fuzz targets; and a small
+//! bundle.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 use fastrand::Rng;
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{Array5, ArrayD, IxDyn};
 
 use super::graph::{
     Binary, Conv, Coordinates, Dense, Element, Graph, Op, Pad, Pool, PoolFunction, Quantization, Resize, Role, Slice,
     Unary, Value, Weights,
 };
+use super::manifest::{self, Activation, Colour, Input, Manifest, Mode, Output, Provenance, Run};
 use super::reference::Tensor;
+use super::{Bundle, Golden, bundle};
+
+/// Writes a bundle `name` with these `labels` to `dir`. Each label's logit is the brightness of the last 3 planes of 8x8 at
+/// 20 Hz, the more of it the later the label.
+pub fn small_bundle(dir: &std::path::Path, name: &str, labels: &[&str]) -> Bundle {
+    let (mut graph, clip) = Graph::new([1, 3, 8, 8]);
+    let mean = graph.push("mean", Op::Mean { axes: vec![2, 3, 4], keep: false }, &[clip]).unwrap();
+    graph.push("head", Op::dense(labels.len()), &[mean]).unwrap();
+    let head = (0..labels.len()).map(|n| n as f32).collect();
+    let weights = Weights::from([
+        ("head.weight".to_owned(), ArrayD::from_shape_vec(IxDyn(&[labels.len(), 1]), head).unwrap()),
+        ("head.bias".to_owned(), ArrayD::zeros(IxDyn(&[labels.len()]))),
+    ]);
+    let input = Input {
+        frames: 3,
+        height: 8,
+        width: 8,
+        colour: Colour::Gray,
+        frame_rate: 20.0,
+        resize: manifest::Resize::Crop,
+        mean: vec![0.0],
+        std: vec![1.0],
+    };
+    let manifest = Manifest {
+        format: manifest::FORMAT,
+        name: name.into(),
+        architecture: "test".into(),
+        input,
+        output: Output { activation: Activation::Softmax, classes: labels.len(), per_frame: false },
+        run: Run { mode: Mode::Window, hop: 1 },
+        decision: Default::default(),
+        quantisation: None,
+        sided: vec![],
+        provenance: Provenance { licence: "MIT".into(), data: "none".into(), recipe: "by hand".into() },
+        measured: vec![],
+        sha256: Default::default(),
+    };
+    let golden =
+        Golden { clip: Array5::zeros([1, 1, 3, 8, 8]), logits_f32: vec![0.0; labels.len()], logits_int8: None };
+    let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+    let parts = bundle::Parts { manifest, labels: &labels, model: (&graph, &weights), int8: None, golden: &golden };
+    bundle::write(dir, parts).unwrap()
+}
 
 /// A small graph of random operations on up to two inputs, with one or two outputs. Constants come right before the node
 /// that reads them.

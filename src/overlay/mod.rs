@@ -74,6 +74,15 @@ pub struct Latency {
     pub p99: Duration,
 }
 
+/// What became of a model that changed on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// The model of this name has taken the place of the one before.
+    Swapped(&'a str),
+    /// The one before goes on, for this reason.
+    Kept(&'a str),
+}
+
 /// All that is shown. It borrows its text, so a new one for each picture costs nothing.
 ///
 /// ```
@@ -108,6 +117,8 @@ pub struct Status<'a> {
     pub source_lost: Option<&'a str>,
     /// What is being done about too little time, such as `overload: hop 8`.
     pub overload: Option<&'a str>,
+    /// What became of the model lately.
+    pub model: Option<Change<'a>>,
 }
 
 /// Draws a [`Status`] or a [`Take`], with fonts for one picture size at a time.

@@ -8,7 +8,7 @@ use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::primitives::Rectangle;
 
 use super::text::Text;
-use super::{Ink, Overlay, Status, colors};
+use super::{Change, Ink, Overlay, Status, colors};
 
 /// The fields of the status line, the most important first, each long and short, at the widest they usually get. The
 /// line reserves this room, so that it stands still while numbers change.
@@ -80,34 +80,39 @@ impl Overlay {
         Ok(())
     }
 
-    /// Draws the notes below the status line: overload at the left, what the source shows at the right.
+    /// Draws the notes below the status line: overload and what became of the model at the left, what the source shows at
+    /// the right.
     pub(super) fn draw_notes<D>(&mut self, target: &mut D, status: &Status) -> Result<(), D::Error>
     where
         D: DrawTarget<Color = Rgb888>,
     {
         let Some(line) = self.layout.notes() else { return Ok(()) };
         let unit = self.layout.unit;
-        let mut room = line.size.width.saturating_sub(2 * unit);
+        let area = |left: u32, width: u32| {
+            Rectangle::new(Point::new(left as i32, line.top_left.y), Size::new(width, line.size.height))
+        };
+        let (mut left, mut right) = (unit, line.size.width.saturating_sub(unit));
         if let Some(truth) = status.truth {
             self.buffer.clear();
             self.buffer.push_str("truth: ");
             self.buffer.extend(truth.chars().map(|c| if c == '_' { ' ' } else { c }));
-            let width = (self.base.width(&self.buffer) + 2 * unit).min(room);
-            let left = line.size.width - unit - width;
-            self.draw_note(
-                target,
-                Rectangle::new(Point::new(left as i32, line.top_left.y), Size::new(width, line.size.height)),
-                colors::SOFT,
-            )?;
-            room = room.saturating_sub(width + unit);
+            let width = (self.base.width(&self.buffer) + 2 * unit).min(right.saturating_sub(unit));
+            self.draw_note(target, area(right - width, width), colors::SOFT)?;
+            right = right.saturating_sub(width + unit);
         }
-        if let Some(overload) = status.overload {
+        let overload = status.overload.map(|what| ("", what, colors::WARNING));
+        let model = status.model.map(|change| match change {
+            Change::Swapped(name) => ("new model: ", name, colors::FILLING),
+            Change::Kept(reason) => ("model kept: ", reason, colors::WARNING),
+        });
+        for (what, of, color) in [overload, model].into_iter().flatten() {
             self.buffer.clear();
-            self.buffer.push_str(overload);
-            let width = (self.base.width(overload) + 2 * unit).min(room);
+            self.buffer.push_str(what);
+            self.buffer.push_str(of);
+            let width = (self.base.width(&self.buffer) + 2 * unit).min(right.saturating_sub(left));
             if width > 6 * unit {
-                let at = Point::new(unit as i32, line.top_left.y);
-                self.draw_note(target, Rectangle::new(at, Size::new(width, line.size.height)), colors::WARNING)?;
+                self.draw_note(target, area(left, width), color)?;
+                left += width + unit;
             }
         }
         Ok(())

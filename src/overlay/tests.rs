@@ -72,6 +72,16 @@ fn all_states() -> Vec<(&'static str, Status<'static>)> {
                 ..status(wave)
             },
         ),
+        ("swapped", Status { model: Some(Change::Swapped("mannequin-convlstm")), truth: Some("wave"), ..status(wave) }),
+        (
+            "kept",
+            Status {
+                model: Some(Change::Kept("model.onnx: its SHA-256 is not the one in manifest.toml: it was cut off")),
+                overload: Some("overload: hop 8"),
+                truth: Some("jumping_jack"),
+                ..status(wave)
+            },
+        ),
         (
             "lost",
             Status {
@@ -207,6 +217,8 @@ fn every_part_of_the_status_changes_the_picture() {
             ("engine", Status { engine: "native int8", ..plain }),
             ("truth", Status { truth: Some("walk"), ..plain }),
             ("overload", Status { overload: Some("hop 8"), ..plain }),
+            ("model swapped", Status { model: Some(Change::Swapped("new")), ..plain }),
+            ("model kept", Status { model: Some(Change::Kept("new")), ..plain }),
             ("source lost", Status { source_lost: Some("unplugged"), ..plain }),
         ];
         for (what, changed) in changes {

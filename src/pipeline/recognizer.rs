@@ -19,6 +19,8 @@ pub struct View {
     pub ranking: [Option<(usize, f32)>; View::RANKED],
     /// How full the window is, 0 to 1.
     pub filled: f32,
+    /// Source time up to which frames have been seen.
+    pub seen: Duration,
     /// Decisions so far.
     pub decisions: u64,
     /// Moments without a frame, for which the frame before was taken once more.
@@ -177,6 +179,7 @@ impl Recognizer {
     pub fn view(&self) -> View {
         let mut view = View {
             filled: self.runner.filled(),
+            seen: self.last,
             decisions: self.decisions,
             repeated: self.repeats,
             hop: self.hop.max(self.thinned),

@@ -1,15 +1,19 @@
 //! The main thread's loop: takes frames, shows them to recognition, draws, presents, writes events.
 
+mod swap;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use self::swap::{Leaving, Note};
 use super::feed::{Feed, Opener};
-use super::intake::Intake;
 use super::latency::{Latency, Stopwatch};
-use super::recognition::{Found, Recognition};
-use super::recognizer::{Recognizer, View};
+use super::recognition::Found;
+use super::recognizer::View;
+use super::running::{Prepared, Running};
 use super::slots::Bell;
 use super::usage::processor_time;
+use super::watch::{Watch, Watcher};
 use crate::Result;
 use crate::capture::Source;
 use crate::decision::Kind;
@@ -34,16 +38,10 @@ pub struct Pipeline {
     pub source: Box<dyn Source>,
     /// Opens it again after it was lost.
     pub reopen: Opener,
-    /// Sampling and preprocessing.
-    pub intake: Intake,
-    /// Window, engine and decision.
-    pub recognizer: Recognizer,
-    /// Names of the labels.
-    pub labels: Vec<String>,
-    /// The label that means that nothing is happening.
-    pub nothing: Option<usize>,
-    /// Engine and precision, for the overlay.
-    pub engine: String,
+    /// The model.
+    pub model: Prepared,
+    /// Watches the model's bundle: when that changes, it takes the model's place.
+    pub watch: Option<Watch>,
     /// Where pictures go.
     pub display: Box<dyn Display>,
     /// Where events go.
@@ -86,24 +84,19 @@ impl Pipeline {
     pub fn run(self) -> Result<Summary> {
         let (begin, processor_before) = (Instant::now(), processor_time());
         let ready = Arc::new(Bell::default());
-        let recognition = if self.realtime {
-            Recognition::beside(self.recognizer, &self.intake, ready.clone())?
-        } else {
-            Recognition::inline(self.recognizer, &self.intake)
-        };
+        let model = Running::start(self.model, self.realtime, &ready)?;
         let info = self.source.info().clone();
         let overlay = Overlay::new(info.width, info.height)?;
         let feed = Feed::start(self.source, self.reopen, self.realtime, ready.clone())?;
         let mut run = Run {
             feed,
-            intake: self.intake,
-            recognition,
+            model,
+            leaving: None,
+            watcher: self.watch.map(|watch| swap::start(watch, self.realtime, &ready)).transpose()?,
+            note: None,
             overlay,
             display: self.display,
             events: self.events,
-            labels: self.labels,
-            nothing: self.nothing,
-            engine: self.engine,
             realtime: self.realtime,
             limits: self.limits,
             stop: self.stop,
@@ -120,7 +113,8 @@ impl Pipeline {
             first: None,
             last_sequence: None,
             last_time: Duration::ZERO,
-            found: Vec::with_capacity(16),
+            told_time: Duration::ZERO,
+            before: Summary::default(),
             summary: Summary::default(),
         };
         let result = run.until_the_end(&ready);
@@ -153,14 +147,15 @@ impl Default for Rates {
 
 struct Run {
     feed: Feed,
-    intake: Intake,
-    recognition: Recognition,
+    model: Running,
+    /// The model before, until what it last decides is written.
+    leaving: Option<Leaving>,
+    watcher: Option<Watcher<Running>>,
+    /// What the overlay says of the model.
+    note: Option<Note>,
     overlay: Overlay,
     display: Box<dyn Display>,
     events: Option<EventWriter>,
-    labels: Vec<String>,
-    nothing: Option<usize>,
-    engine: String,
     realtime: bool,
     limits: Limits,
     stop: Stop,
@@ -183,7 +178,10 @@ struct Run {
     first: Option<Duration>,
     last_sequence: Option<u64>,
     last_time: Duration,
-    found: Vec<Found>,
+    /// The highest time in the event file.
+    told_time: Duration,
+    /// What the models before this one did.
+    before: Summary,
     summary: Summary,
 }
 
@@ -193,8 +191,9 @@ impl Run {
             // Asked before receiving, so that the last frames before the end are still seen.
             let closed = self.feed.frames.closed();
             let took = self.take_frames()?;
-            self.recognition.collect(&mut self.found)?;
+            self.model.recognition.collect(&mut self.model.found)?;
             self.write_events()?;
+            self.follow_model()?;
             // Without real time the frames before a loss still wait, one for each turn.
             if self.realtime || !took {
                 self.follow_source()?;
@@ -225,7 +224,8 @@ impl Run {
         {
             taken = Instant::now();
             self.count(&frame);
-            self.recognition.offer(&mut self.intake, &frame, &mut self.found)?;
+            let Running { recognition, intake, found, .. } = &mut self.model;
+            recognition.offer(intake, &frame, found)?;
             if let Some(older) = newest.replace(frame) {
                 self.summary.dropped += u64::from(self.display.shows());
                 self.feed.frames.give_back(older);
@@ -266,23 +266,23 @@ impl Run {
     }
 
     fn measure(&mut self) {
-        let view = self.recognition.view();
-        self.summary.decisions = view.decisions;
-        if view.decisions > 0 {
+        self.count_decisions();
+        let decisions = self.summary.decisions;
+        if decisions > 0 {
             self.summary.first_decision.get_or_insert_with(Instant::now);
         }
         if !self.realtime {
             let lasted = self.last_time.saturating_sub(self.first.unwrap_or_default());
             self.rates.frame_rate = self.nominal_rate;
-            self.rates.decision_rate = view.decisions as f32 / lasted.as_secs_f32().max(1.0);
+            self.rates.decision_rate = decisions as f32 / lasted.as_secs_f32().max(1.0);
             return;
         }
         let elapsed = self.rates.since.elapsed();
         if elapsed >= Duration::from_secs(1) {
             let rates = &mut self.rates;
             rates.frame_rate = (self.summary.frames - rates.frames) as f32 / elapsed.as_secs_f32();
-            rates.decision_rate = (view.decisions - rates.decisions) as f32 / elapsed.as_secs_f32();
-            (rates.frames, rates.decisions) = (self.summary.frames, view.decisions);
+            rates.decision_rate = (decisions - rates.decisions) as f32 / elapsed.as_secs_f32();
+            (rates.frames, rates.decisions) = (self.summary.frames, decisions);
             rates.since = Instant::now();
             self.shown_latency = self.stopwatch.read().map(|latency| {
                 let [p50, p99] = latency.total.map(|ms| Duration::from_secs_f32(ms / 1e3));
@@ -293,8 +293,9 @@ impl Run {
 
     /// Draws the state onto `frame`.
     fn compose(&mut self, frame: &mut Frame) {
-        let view = self.recognition.view();
-        let name = |index: usize| self.labels.get(index).map_or("?", String::as_str);
+        let Running { labels, nothing, engine, .. } = &self.model;
+        let view = self.model.recognition.view();
+        let name = |index: usize| labels.get(index).map_or("?", String::as_str);
         let score = |(label, confidence): (usize, f32)| Score { label: name(label), confidence };
         let mut active = [Score::default(); View::ACTIVE];
         let mut count = 0;
@@ -307,7 +308,7 @@ impl Run {
         let mut others = 0;
         // What stands there in large letters is no candidate.
         let is_shown = |label: usize| match actions {
-            [] => Some(label) == self.nothing,
+            [] => Some(label) == *nothing,
             actions => actions.iter().any(|a| a.label == name(label)),
         };
         for ranked in view.ranking.iter().flatten() {
@@ -316,7 +317,7 @@ impl Run {
                 others += 1;
             }
         }
-        let sure_of_nothing = view.ranking.iter().flatten().find(|r| Some(r.0) == self.nothing).map(|r| r.1);
+        let sure_of_nothing = view.ranking.iter().flatten().find(|r| Some(r.0) == *nothing).map(|r| r.1);
         let overload = view.overloaded.then(|| format!("overload: hop {}", view.hop));
         let truth = frame.truth;
         let status = Status {
@@ -330,18 +331,24 @@ impl Run {
             decisions_per_s: self.rates.decision_rate,
             latency: self.shown_latency,
             dropped: self.summary.dropped,
-            engine: &self.engine,
+            engine,
             truth,
             source_lost: self.lost.as_deref(),
             overload: overload.as_deref(),
+            model: self.note.as_ref().and_then(|note| note.at(frame.timestamp)),
         };
         let Ok(()) = self.overlay.draw(frame, &status);
     }
 
+    /// Writes what was found. As long as a model is leaving, that is what it found, and the other's events wait.
     fn write_events(&mut self) -> Result<()> {
         let wall = self.realtime.then(SystemTime::now);
-        for Found { event, frame, latency } in self.found.drain(..) {
-            let label = self.labels.get(event.label).map_or("?", String::as_str);
+        let model = self.leaving.as_mut().map_or(&mut self.model, |leaving| &mut leaving.model);
+        for Found { mut event, frame, latency } in model.found.drain(..) {
+            // Each model counts from one.
+            event.id += self.before.actions;
+            self.told_time = self.told_time.max(event.t);
+            let label = model.labels.get(event.label).map_or("?", String::as_str);
             if event.kind == Kind::Start {
                 self.summary.actions += 1;
             }
@@ -359,14 +366,17 @@ impl Run {
         if (new || loss.present) && self.lost.as_ref() != Some(&loss.reason) {
             if self.lost.is_none() {
                 // What comes next begins a new window, even if it comes while a decision on the old one is being made.
-                self.intake.reset();
+                self.model.intake.reset();
                 self.frames_before = self.summary.frames;
             }
             self.show_loss(loss.reason.clone())?;
         }
+        // What was seen until then is written first, so that times in the event file never go back.
+        if self.leaving.is_some() {
+            return Ok(());
+        }
         if new {
-            // What was seen until then is written first, so that times in the event file never go back.
-            if !self.recognition.interrupt(self.last_time, &mut self.found)? {
+            if !self.model.recognition.interrupt(self.last_time, &mut self.model.found)? {
                 return Ok(());
             }
             self.write_events()?;
@@ -383,6 +393,7 @@ impl Run {
 
     /// Writes what became of the source. One that was lost again before its return was written was back in between.
     fn tell_source(&mut self, state: SourceState, reason: Option<&str>) -> Result<()> {
+        self.told_time = self.last_time;
         let Some(events) = &mut self.events else { return Ok(()) };
         let wall = self.realtime.then(SystemTime::now);
         if state == SourceState::Lost && self.told == Some(SourceState::Lost) {
@@ -410,13 +421,16 @@ impl Run {
 
     /// Completes what was written; the first error counts, but everything is tried.
     fn finish(&mut self) -> Result<Summary> {
-        let recognised = self.recognition.finish(&mut self.found);
+        let left = self.finish_leaving();
+        let recognised = self.model.recognition.finish(&mut self.model.found);
         let written = self.write_events();
         let shown = self.display.finish();
-        let view = self.recognition.view();
-        (self.summary.decisions, self.summary.repeated) = (view.decisions, view.repeated);
+        self.count_decisions();
         self.summary.latency = self.stopwatch.read();
-        recognised.and(written).and(shown)?;
+        left.and(recognised).and(written).and(shown)?;
         Ok(self.summary)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ mod data;
 mod failures;
 mod record;
 mod run;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -15,6 +15,11 @@ pub const LABELS: [&str; 4] = ["nothing", "up", "down", "swipe_left"];
 /// Writes a bundle with a random net of a few weights into `dir` that sees 4 planes of 16x16 at 10 Hz. Its thresholds are
 /// so low that the leading label always is an action, so every run has events.
 pub fn tiny(dir: &Path) -> Bundle {
+    named(dir, "tiny", LABELS)
+}
+
+/// The same as [`tiny`] with another name and other labels.
+pub fn named(dir: &Path, name: &str, labels: [&str; 4]) -> Bundle {
     let (mut graph, clip) = Graph::new([3, 4, 16, 16]);
     let (stride, pad) = (vec![1, 2, 2], vec![(2, 0), (1, 1), (1, 1)]);
     let conv = Conv { stride, pad, bias: true, ..Conv::new(6, [3, 3, 3]) };
@@ -42,7 +47,7 @@ pub fn tiny(dir: &Path) -> Bundle {
     };
     let manifest = Manifest {
         format: manifest::FORMAT,
-        name: "tiny".into(),
+        name: name.into(),
         architecture: "test".into(),
         input: Input {
             frames: 4,
@@ -71,7 +76,7 @@ pub fn tiny(dir: &Path) -> Bundle {
         logits_f32: (0..LABELS.len()).map(logit).collect(),
         logits_int8: None,
     };
-    let labels = LABELS.map(String::from);
+    let labels = labels.map(String::from);
     let model = (&graph, &weights);
     bundle::write(dir, bundle::Parts { manifest, labels: &labels, model, int8: None, golden: &golden }).unwrap()
 }
