@@ -3,7 +3,7 @@ SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench measure peers lint format clippy docs licences edge clean
+.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench measure architectures peers lint format clippy docs licences edge clean
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
@@ -84,6 +84,10 @@ measure: ## run kinora on a minute of 1280x720 at 30 Hz: the last lines say what
 # meanwhile. docs/cost.png is the cost.png of such a run.
 PEERS = target/peers
 PEERS_PYTHON ?= $(PEERS)/env/bin/python
+architectures: ## measure every architecture on one thread; NETS=PATTERN for some, OUT=DIR keeps their models elsewhere
+	@.ci/setup test
+	$(TORCH) cargo build --release --features train --bins && benches/architectures.sh
+
 peers: ## measure beside OpenVINO and ONNX Runtime; MODELS="edge r18 r3d18", ROWS="windows streams lengths agreement", RUNS=30
 	@.ci/setup run
 ifeq ($(PEERS_PYTHON),$(PEERS)/env/bin/python)

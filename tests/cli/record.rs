@@ -52,7 +52,7 @@ fn clips_are_whole_and_a_second_run_adds_to_them() {
     let again = names(&other).iter().map(|name| fs::read(other.join(name)).unwrap()).collect::<Vec<_>>();
     assert_eq!(again, before, "the same source gives the same clips");
     let said = record(&bench, &[&SOURCE[..], &["--label", "nothing", "--count", "1"]].concat());
-    assert!(said.starts_with("nothing: 2 clips\nwave: 3 clips\nnext: train-export train --data recordings "), "{said}");
+    assert!(said.starts_with("nothing: 2 clips\nwave: 3 clips\nnext: train-export tune --data recordings\n"), "{said}");
 }
 
 #[test]
