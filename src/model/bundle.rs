@@ -155,7 +155,10 @@ pub fn write(dir: &Path, parts: Parts<'_>) -> Result<Bundle> {
 }
 
 /// Only folders that hold nothing but a bundle are replaced.
-fn refuse_foreign(dir: &Path) -> Result<()> {
+///
+/// # Errors
+/// `Output`, naming what else is in `dir`.
+pub fn refuse_foreign(dir: &Path) -> Result<()> {
     let failed = |why: &dyn std::fmt::Display| Error::new(ErrorKind::Output, format_args!("{}: {why}", dir.display()));
     if !dir.exists() {
         return Ok(());

@@ -44,6 +44,9 @@ pub struct Info {
     /// What its first weights had been trained on, if they were not fresh.
     #[serde(default)]
     pub before: Option<String>,
+    /// The first layer that is trained, if not all are.
+    #[serde(default)]
+    pub train_from: Option<String>,
     /// The command that trained it.
     pub recipe: String,
     /// Seed of the run.
@@ -230,6 +233,7 @@ pub(crate) mod tests {
             labels: labels.iter().map(|&l| l.into()).collect(),
             data: "squares".into(),
             before: None,
+            train_from: None,
             recipe: "train-export train".into(),
             seed: 1,
             step: 7,

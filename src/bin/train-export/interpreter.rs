@@ -123,7 +123,7 @@ impl Net {
     /// `stage4`. What is before keeps its weights and its statistics.
     ///
     /// # Errors
-    /// `Usage` when there is no such layer.
+    /// `Usage` when there is no such layer, or nothing to train from it on.
     pub fn train_from(&mut self, first: &str) -> Result<()> {
         let named =
             |node: &Node| node.name.strip_prefix(first).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -136,6 +136,10 @@ impl Net {
                 let tensor = self.tensors.get_mut(&parameter.name).context("a parameter that the net does not have")?;
                 *tensor = tensor.f_detach()?;
             }
+        }
+        if self.trained().next().is_none() {
+            let message = format!("--train-from {first}: nothing is trained from there on; name a layer with weights");
+            return Err(kinora::Error::new(kinora::ErrorKind::Usage, message).into());
         }
         self.first_trained = place;
         Ok(())

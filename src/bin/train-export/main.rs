@@ -199,7 +199,11 @@ fn train(args: TrainArgs) -> Result<()> {
         device: device::open(args.device, args.threads)?,
     };
     let out = plan.out.clone();
-    let info = training::run(plan, dataset, &Stop::on_signals()?)?;
+    let stop = Stop::on_signals()?;
+    let info = training::run(plan, dataset, &stop)?;
+    if stop.requested() {
+        log::warn!("stopped at step {}: go on with --resume", info.step);
+    }
     let best = match (info.best, info.activation) {
         (None, _) => String::new(),
         (Some(best), Activation::Softmax) => format!(", best validation accuracy {best:.4}"),

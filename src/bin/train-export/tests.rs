@@ -152,8 +152,7 @@ fn own_actions_are_learned_from_a_bundle() {
     train_export(&format!("{line} --dry-run"));
     assert!(!out.exists());
     train_export(&line);
-    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(files.count(), 2, "what was kept while it was made is gone");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "what was kept while it was made is gone");
     let (bundle, begun) = (Bundle::load(&out).unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mannequin"));
     let begun = Bundle::load(&begun).unwrap().manifest;
     assert_eq!(bundle.labels, ["clap", "swipe_left", "swipe_right", "throw", "wave"]);
@@ -167,18 +166,33 @@ fn own_actions_are_learned_from_a_bundle() {
 fn what_cannot_be_tuned_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mannequin");
-    let refused = |data: &str| {
-        let line =
-            format!("train-export tune --model {} --out {}/x --data {data}", model.display(), dir.path().display());
+    let [clips, out] = ["clips", "mine"].map(|name| dir.path().join(name));
+    let refused = |flags: &str| {
+        let line = format!("train-export tune --model {} --out {} {flags}", model.display(), out.display());
         let error = run(Cli::try_parse_from(line.split_whitespace()).unwrap().command).unwrap_err();
-        assert_eq!(error.downcast_ref::<kinora::Error>().unwrap().kind(), kinora::ErrorKind::Usage, "{error:#}");
-        format!("{error:#}")
+        let kind = error.downcast_ref::<kinora::Error>().unwrap().kind();
+        (kind, format!("{error:#}"))
     };
-    assert!(refused("synth").contains("a folder of videos per class wanted"));
-    let clips = dir.path().join("clips");
+    let (kind, why) = refused("--data synth");
+    assert!(kind == kinora::ErrorKind::Usage && why.contains("a folder of videos per class wanted"), "{why}");
     for file in ["hop/1.mp4", "hop/2.mp4", "spin/1.mp4"] {
         std::fs::create_dir_all(clips.join(file).parent().unwrap()).unwrap();
         std::fs::write(clips.join(file), "no video").unwrap();
     }
-    assert!(refused(&clips.display().to_string()).contains("too few of spin"));
+    let data = format!("--data {}", clips.display());
+    let (kind, why) = refused(&data);
+    assert!(kind == kinora::ErrorKind::Usage && why.contains("too few of spin"), "{why}");
+    std::fs::write(clips.join("spin/2.mp4"), "no video").unwrap();
+    let (kind, why) = refused(&data);
+    assert!(
+        kind == kinora::ErrorKind::Usage && why.contains("record them again") && why.contains("spin/2.mp4"),
+        "{why}"
+    );
+    let (kind, why) = refused(&format!("{data} --epochs 0,0"));
+    assert!(kind == kinora::ErrorKind::Usage && why.contains("nothing would be learned"), "{why}");
+    // What would be refused in the end is refused at once.
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("letter.txt"), "").unwrap();
+    let (kind, why) = refused(&data);
+    assert!(kind == kinora::ErrorKind::Output && why.contains("'letter.txt' is no part of a bundle"), "{why}");
 }

@@ -86,6 +86,7 @@ impl Run {
             labels: dataset.labels().to_vec(),
             data: dataset.describe(),
             before: None,
+            train_from: settings.train_from.clone(),
             recipe: plan.recipe.clone(),
             seed: settings.seed,
             step: 0,
@@ -194,9 +195,6 @@ impl Run {
         let [history, curve] = ["history.csv", "history.png"].map(|name| self.plan.out.join(name));
         if let Err(error) = crate::plots::learning_curve(&history, &curve) {
             log::warn!("no learning curve: {error:#}");
-        }
-        if stop.requested() {
-            log::warn!("stopped at step {} of {}: go on with --resume", self.info.step, self.steps);
         }
         Ok(self.info)
     }
@@ -331,6 +329,7 @@ fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
         ("mode", before.mode == info.mode),
         ("number of labels a clip, one or any (labels.csv)", before.activation == info.activation),
         ("labels", before.labels == info.labels),
+        ("first layer that is trained (--train-from)", before.train_from == info.train_from),
     ];
     if let Some((what, _)) = same.into_iter().find(|(_, same)| !same) {
         let message = format!("--resume: {} has another {what}: give the flags it was begun with", path.display());
@@ -752,6 +751,10 @@ mod tests {
         }
         let refused = again("stage", true).unwrap_err().to_string();
         assert!(refused.contains("--train-from stage: this net has no such layer"), "{refused}");
+        let other = Settings { train_from: Some("head".into()), ..settings(9) };
+        let resumed = Plan { resume: true, ..plan(&place("again"), other) };
+        let refused = run(resumed, Squares::shared(u64::MAX), &Stop::default()).unwrap_err().to_string();
+        assert!(refused.contains("another first layer that is trained (--train-from)"), "{refused}");
         let refused = again("head", false).unwrap_err().to_string();
         assert!(refused.contains("has to come from --init"), "{refused}");
     }

@@ -249,6 +249,10 @@ impl Dataset for Folder {
         (self.sampling == Sampling::Window).then(|| decode::open(&clip.path)).transpose()
     }
 
+    fn check(&self, part: Part, index: u64) -> anyhow::Result<()> {
+        self.video(self.clip(part, index)?).map(|_| ())
+    }
+
     fn file(&self, part: Part, index: u64) -> Option<PathBuf> {
         self.clip(part, index).ok().map(|clip| clip.path.clone())
     }

@@ -79,6 +79,11 @@ pub trait Dataset: Send + Sync {
         Ok(None)
     }
 
+    /// Whether the `index`-th clip of `part` can be read at all: why not, if not.
+    fn check(&self, _part: Part, _index: u64) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// The file of the `index`-th clip of `part`, if it has one.
     fn file(&self, _part: Part, _index: u64) -> Option<PathBuf> {
         None

@@ -31,9 +31,14 @@ pub fn quantized(args: &ExportArgs, model: &Model, graph: &Graph) -> Result<(Qua
         let data: Arc<dyn Dataset> = data::open(&args.data, &model.input, CALIBRATION_SEED)?.into();
         data::fits(&*data, model.activation)?;
         let count = |part, wanted: usize| data.len(part).unwrap_or(wanted).min(wanted);
-        let [train, judge] = [(Part::Train, args.calibration_clips), (Part::Validation, args.validation_clips)]
-            .map(|(part, wanted)| (part, count(part, wanted)));
-        (clips(&data, train, model, graph)?, clips(&data, judge, model, graph)?)
+        let of = |part, wanted, seed| clips(&data, (part, count(part, wanted)), seed, model, graph);
+        let judged_by = if args.judge_by_training { Part::Train } else { Part::Validation };
+        let mut judge = of(judged_by, args.validation_clips, VALIDATION_SEED)?;
+        if judged_by == Part::Train {
+            // Clips that were learned say nothing of how often the model is right.
+            judge.labels = None;
+        }
+        (of(Part::Train, args.calibration_clips, CALIBRATION_SEED)?, judge)
     };
     let quantized = quantize(graph, &model.weights, &calibration, &validation)?;
     report(&quantized, &calibration, &validation);
@@ -49,8 +54,14 @@ pub fn logits((graph, weights): (&Graph, &Weights), golden: &Golden) -> Result<V
     Ok(logits)
 }
 
-/// `count` clips of a part of `data`.
-fn clips(data: &Arc<dyn Dataset>, (part, count): (Part, usize), model: &Model, graph: &Graph) -> Result<Clips> {
+/// `count` clips of a part of `data`; of training clips `seed` decides which, and how they look.
+fn clips(
+    data: &Arc<dyn Dataset>,
+    (part, count): (Part, usize),
+    seed: u64,
+    model: &Model,
+    graph: &Graph,
+) -> Result<Clips> {
     let place = |label: &String| {
         let why = || {
             usage(format_args!("--data: its label `{label}` is none of the model's: name the data it was trained on"))
@@ -67,7 +78,7 @@ fn clips(data: &Arc<dyn Dataset>, (part, count): (Part, usize), model: &Model, g
     let (mut batches, mut labels) = (vec![], vec![]);
     // The first frames of a clip that begins before the window are as those of any: nothing is before them.
     let past = crate::stream::past(graph, &model.weights, model.mode, model.input.frames)?;
-    let wanted = Batches { size: BATCH, past: past..=past, workers, seed: CALIBRATION_SEED };
+    let wanted = Batches { size: BATCH, past: past..=past, workers, seed };
     for batch in Loader::new(data.clone(), part, wanted).take(count.div_ceil(BATCH)) {
         let batch = batch?;
         let kept = batch.labels.len().min(count - labels.len());
@@ -125,7 +136,7 @@ mod tests {
         let mut model = Model::untrained(architecture, input, classes, 1).unwrap();
         model.labels = data.labels().iter().rev().cloned().collect();
         let graph = model.graph().unwrap();
-        let some = clips(&data, (Part::Validation, 9), &model, &graph).unwrap();
+        let some = clips(&data, (Part::Validation, 9), 1, &model, &graph).unwrap();
         let sizes: Vec<Vec<i64>> = some.batches.iter().map(tch::Tensor::size).collect();
         assert_eq!(sizes, [[8, 1, 4, 16, 16], [1, 1, 4, 16, 16]]);
         assert!(some.what.starts_with("9 validation clips of the mannequin"), "{}", some.what);
@@ -133,7 +144,7 @@ mod tests {
             (0..9).map(|index| vec![classes - 1 - data.shown(Part::Validation, index).unwrap()[0]]).collect();
         assert_eq!(some.labels.as_ref(), Some(&wanted));
         let refused =
-            |part, count, model: &Model| clips(&data, (part, count), model, &graph).err().unwrap().to_string();
+            |part, count, model: &Model| clips(&data, (part, count), 1, model, &graph).err().unwrap().to_string();
         assert!(refused(Part::Validation, 0, &model).contains("--validation 0.1"));
         model.labels[3] = "hop".into();
         assert!(refused(Part::Train, 2, &model).contains("none of the model's"));

@@ -77,6 +77,12 @@ pub struct ExportArgs {
     /// Sampled frames from one decision to the next; else the bundle's, or 2
     #[arg(long)]
     pub hop: Option<usize>,
+    /// Settings of the decision instead of the bundle's or the usual ones.
+    #[arg(skip)]
+    pub decision: Option<decision::Settings>,
+    /// Whether the span of integers is chosen on training clips, too, of data that holds none out.
+    #[arg(skip)]
+    pub judge_by_training: bool,
 }
 
 fn count(text: &str) -> Result<usize, String> {
@@ -269,6 +275,9 @@ fn manifest(args: &ExportArgs, model: &Model) -> Result<Manifest> {
     let mut manifest = model.manifest.clone().unwrap_or_else(fresh);
     (manifest.name, manifest.quantisation) = (name, None);
     manifest.run.hop = args.hop.unwrap_or(manifest.run.hop);
+    if let Some(decision) = &args.decision {
+        manifest.decision = decision.clone();
+    }
     manifest.decision.lag_s = args.lag.unwrap_or(manifest.decision.lag_s);
     manifest.provenance.data += &note;
     if let Some(licence) = &args.licence {

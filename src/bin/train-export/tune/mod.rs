@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use kinora::decision;
+use anyhow::{Context, Result};
+use kinora::decision::Settings;
 use kinora::model::graph::Graph;
 use kinora::model::manifest::Activation;
-use kinora::model::{Bundle, Manifest};
+use kinora::model::{Bundle, bundle};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 use tch::Device;
@@ -23,7 +23,6 @@ use crate::data::{self, DataArgs, Dataset, Part, usage};
 use crate::evaluation::{self, EvaluateArgs};
 use crate::export::{self, ExportArgs, Model};
 use crate::options::numbers;
-use crate::settings::Settings;
 use crate::{device, training};
 
 /// Videos of a class from which on nothing is said about their number.
@@ -32,8 +31,6 @@ const ENOUGH: usize = 8;
 const LAST: f64 = 0.9;
 /// Highest learning rates of the last layer alone, and of the last stages.
 const RATES: [f64; 2] = [1e-2, 1e-3];
-/// Share of the videos by which the span of integers is chosen, where none are held out for that.
-const JUDGES: f32 = 0.2;
 
 /// What to learn, and from where on.
 #[derive(Debug, clap::Args)]
@@ -76,31 +73,54 @@ pub struct TuneArgs {
 pub fn command(args: &TuneArgs) -> Result<()> {
     let begin = Instant::now();
     let out = args.out.clone().unwrap_or_else(|| default_out(&args.data.data));
+    // What can be refused is refused before anything takes its time.
+    export::name(None, &out)?;
+    bundle::refuse_foreign(&out)?;
+    if args.out.is_none() && out.file_name() == args.model.file_name() {
+        let message =
+            format!("--data {}: its model would take the place of --model: name another --out", args.data.data);
+        return Err(usage(message).into());
+    }
+    if args.epochs == [0, 0] {
+        return Err(usage("--epochs 0,0: nothing would be learned; --dry-run only judges").into());
+    }
     let device = device::open(args.device, args.threads)?;
     let model = Model::exported(&args.model)?;
     let data = learnable(args, &model)?;
-    for warning in warnings(&counts(&*data)) {
+    let decision = decision(&model, data.labels());
+    for warning in warnings(&counts(&*data), &decision.nothing) {
         log::warn!("{warning}");
     }
     judge::report(&judge::judge(&model, &args.model, &*data, args.seed)?, data.labels());
     if args.dry_run {
         return Ok(());
     }
-    let stop = Stop::on_signals()?;
-    let run = beside(&out);
-    let written = train(args, &model, &data, device, &run, &stop).and_then(|trained| {
-        ensure!(!stop.requested(), "stopped: {} is not written", out.display());
-        write(args, &model, &data, &trained, &out)
-    });
+    let (stop, run) = (Stop::on_signals()?, beside(&out));
+    let trained = train(args, &model, &data, device, &run, &stop);
+    let (Ok(trained), false) = (&trained, stop.requested()) else {
+        let _ = std::fs::remove_dir_all(&run);
+        if trained.is_ok() {
+            log::warn!("stopped: {} is not written", out.display());
+        }
+        return trained.map(|_| ());
+    };
+    let kept = || format!("what was learned is kept: `export --checkpoint {}`", trained.display());
+    let bundle = write(args, &model, &data, decision, trained, &out).with_context(kept)?;
     let _ = std::fs::remove_dir_all(&run);
-    let bundle = written?;
-    if data.len(Part::Test).is_some_and(|n| n > 0) {
-        let words = ["--model".into(), out.clone().into_os_string()];
+    if data.len(Part::Test).is_some_and(|n| n > 0) && !stop.requested() {
+        let words = [flag("--model=", &out)];
         evaluation::command(EvaluateArgs { data: args.data.clone(), ..parsed(words)? })?;
     }
     let (count, seconds) = (bundle.labels.len(), begin.elapsed().as_secs_f64());
     log::info!("{count} classes learned in {seconds:.0} s; try it: kinora --model {}", out.display());
     Ok(())
+}
+
+/// The decision's settings of the bundle to begin with, for a model that knows these `labels`.
+fn decision(model: &Model, labels: &[String]) -> Settings {
+    let begun = model.manifest.as_ref().map_or_else(Settings::default, |manifest| manifest.decision.clone());
+    let nothing = if labels.contains(&begun.nothing) { begun.nothing } else { Settings::default().nothing };
+    Settings { labels: Default::default(), nothing, ..begun }
 }
 
 /// Where the bundle of a folder of videos goes if nothing is said.
@@ -110,7 +130,8 @@ fn default_out(data: &str) -> PathBuf {
 
 /// A folder for what is kept while a bundle is being made.
 fn beside(out: &Path) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
+    let mut name = OsString::from(".");
+    name.push(out.file_name().unwrap_or_default());
     name.push(format!(".{}.run", std::process::id()));
     out.with_file_name(name)
 }
@@ -133,6 +154,13 @@ fn learnable(args: &TuneArgs, model: &Model) -> Result<Arc<dyn Dataset>> {
             format!("--data {}: two classes or more of two training videos or more wanted{of}", args.data.data);
         return Err(usage(message).into());
     }
+    let all = Part::ALL.into_iter().flat_map(|part| (0..data.len(part).unwrap_or(0) as u64).map(move |n| (part, n)));
+    let broken: Vec<String> =
+        all.filter_map(|(part, n)| data.check(part, n).err()).map(|why| format!("{why:#}")).collect();
+    if !broken.is_empty() {
+        let remedy = "remove such videos or record them again";
+        return Err(usage(format_args!("--data {}: {remedy}: {}", args.data.data, broken.join("; "))).into());
+    }
     Ok(data)
 }
 
@@ -147,16 +175,15 @@ fn counts(data: &dyn Dataset) -> Vec<(String, usize)> {
     counts.into_iter().map(|(label, count)| (data.labels()[label].clone(), count)).collect()
 }
 
-/// What is to be said of so many videos of each class.
-fn warnings(counts: &[(String, usize)]) -> Vec<String> {
+/// What is to be said of so many videos of each class, of which the one called `nothing` is none of an action.
+fn warnings(counts: &[(String, usize)], nothing: &str) -> Vec<String> {
     let mut said = Vec::new();
     let few: Vec<String> =
         counts.iter().filter(|(_, n)| *n < ENOUGH).map(|(label, n)| format!("{label} ({n})")).collect();
     if !few.is_empty() {
         said.push(format!("few videos of {}: {ENOUGH} or more of each are better", few.join(", ")));
     }
-    let nothing = decision::Settings::default().nothing;
-    if counts.iter().all(|(label, _)| *label != nothing) {
+    if counts.iter().all(|(label, _)| label != nothing) {
         said.push(format!(
             "no class `{nothing}`: the model will always see one of the actions; record some of what happens between them"
         ));
@@ -182,7 +209,14 @@ fn last_stages(graph: &Graph) -> String {
     graph.nodes()[first.unwrap_or(0)].name.clone()
 }
 
-/// Trains the last layer, then the last stages, in `run`; the folder of the second run.
+/// Name of the last layer that has weights.
+fn last_layer(graph: &Graph) -> Result<String> {
+    let last = graph.nodes().iter().rev().find(|node| !graph.node_parameters(node).is_empty());
+    last.map(|node| node.name.clone()).context("a net without weights")
+}
+
+/// Trains the last layer, then the last stages, in `run`; the folder of the last run that was not left out. Once `stop` goes
+/// up, nothing more is trained.
 fn train(
     args: &TuneArgs,
     model: &Model,
@@ -195,10 +229,14 @@ fn train(
     let graph = model.architecture.parse::<crate::arch::Architecture>()?.graph([c, t, h, w], data.labels().len())?;
     let stages = args.train_from.clone().unwrap_or_else(|| last_stages(&graph));
     let mut first = args.model.clone();
-    for (number, layer) in [graph.output().name.clone(), stages].into_iter().enumerate() {
-        log::info!("training from `{layer}` on");
-        let words = ["--epochs".into(), args.epochs[number].max(1).to_string().into()];
-        let settings = Settings {
+    for (number, layer) in [last_layer(&graph)?, stages].into_iter().enumerate() {
+        let epochs = args.epochs[number];
+        if epochs == 0 || stop.requested() {
+            continue;
+        }
+        log::info!("training from `{layer}` on, {epochs} passes");
+        let words = ["--epochs".into(), epochs.to_string().into()];
+        let settings = crate::settings::Settings {
             batch: args.batch,
             lr: RATES[number],
             average: 0.98,
@@ -227,23 +265,30 @@ fn train(
 }
 
 /// Writes the bundle of the run `trained` to `out`, with the settings of the one that it began with.
-fn write(args: &TuneArgs, model: &Model, data: &Arc<dyn Dataset>, trained: &Path, out: &Path) -> Result<Bundle> {
+fn write(
+    args: &TuneArgs,
+    model: &Model,
+    data: &Arc<dyn Dataset>,
+    decision: Settings,
+    trained: &Path,
+    out: &Path,
+) -> Result<Bundle> {
     let begun = model.manifest.as_ref().context("the bundle to begin with has no manifest")?;
-    let words: [OsString; 5] = ["--checkpoint".into(), trained.into(), "--out".into(), out.into(), "--int8".into()];
-    let mut data_args = args.data.clone();
-    if data.len(Part::Validation) == Some(0) {
-        data_args.validation = JUDGES;
-    }
-    let args = ExportArgs {
-        data: data_args,
+    export::command(&ExportArgs {
+        data: args.data.clone(),
+        judge_by_training: data.len(Part::Validation) == Some(0),
         licence: Some(begun.provenance.licence.clone()),
         hop: Some(begun.run.hop),
-        ..parsed(words)?
-    };
-    let bundle = export::command(&args)?;
-    let decision = decision::Settings { labels: Default::default(), ..begun.decision.clone() };
-    evaluation::rewrite(&bundle, &Manifest { decision, ..bundle.manifest.clone() })?;
-    Bundle::load(out).map_err(Into::into)
+        decision: Some(decision),
+        ..parsed([flag("--checkpoint=", trained), flag("--out=", out), "--int8".into()])?
+    })
+}
+
+/// A flag with a path, which may begin with a dash.
+fn flag(name: &str, path: &Path) -> OsString {
+    let mut flag = OsString::from(name);
+    flag.push(path);
+    flag
 }
 
 /// The arguments that `words` say of a command.
@@ -260,7 +305,7 @@ mod tests {
     use crate::arch::Architecture;
 
     fn counted(counts: &[(&str, usize)]) -> Vec<String> {
-        warnings(&counts.iter().map(|(label, n)| ((*label).to_owned(), *n)).collect::<Vec<_>>())
+        warnings(&counts.iter().map(|(label, n)| ((*label).to_owned(), *n)).collect::<Vec<_>>(), "nothing")
     }
 
     #[test]
