@@ -11,10 +11,10 @@ use kinora::model::graph::{Graph, Weights};
 use kinora::model::manifest::{FORMAT, Input, Manifest, Mode, Output, Provenance, Run};
 use kinora::model::{Bundle, Golden, bundle, onnx};
 use kinora::{Error, ErrorKind, decision};
-use tch::Device;
 
 use self::model::noise;
 use crate::data::DataArgs;
+use crate::device;
 use crate::interpreter::{Net, Pass, to_array};
 use crate::options::ModelArgs;
 use crate::quantize::Quantized;
@@ -95,6 +95,7 @@ fn count(text: &str) -> Result<usize, String> {
 /// `Model` when the checkpoint is broken, `Engine` when the engine computes something else, `Output` when the bundle
 /// cannot be written. A bundle that is there already stays as it is then.
 pub fn command(args: &ExportArgs) -> Result<Bundle> {
+    let device = device::open(device::Choice::Cpu, 0)?;
     let model = match (&args.checkpoint, &args.bundle, args.untrained) {
         (Some(checkpoint), ..) => Model::trained(checkpoint)?,
         (_, Some(bundle), _) => Model::exported(bundle)?,
@@ -104,7 +105,7 @@ pub fn command(args: &ExportArgs) -> Result<Bundle> {
         }
         _ => return Err(Error::new(ErrorKind::Usage, "--checkpoint, --bundle or --untrained wanted").into()),
     };
-    let mut net = Net::new(model.graph()?, Device::Cpu, 0)?;
+    let mut net = Net::new(model.graph()?, device, 0)?;
     net.set(&model.weights)?;
     // What a recurrent net remembers shows in half of a window, too, and the clip is the largest file of a small bundle.
     let frames = if net.recurrent() { model.input.frames.div_ceil(2) } else { model.input.frames };
@@ -293,6 +294,7 @@ pub(crate) mod tests {
     use crate::checkpoint::{Checkpoint, LAST, tests::info};
     use kinora::model::manifest::Colour;
     use std::collections::BTreeMap;
+    use tch::Device;
 
     fn run(labels: &[&str], dir: &Path) -> Weights {
         let info = info(labels);
