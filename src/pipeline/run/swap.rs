@@ -52,7 +52,7 @@ impl Run {
     /// Lets a model that is ready take its place, or says why there is none.
     pub(super) fn follow_model(&mut self) -> Result<()> {
         if self.leaving.is_none() {
-            match self.watcher.as_ref().and_then(Watcher::news) {
+            match self.watcher.as_mut().and_then(Watcher::news) {
                 None => {}
                 Some(News::Ready(model)) => self.swap(model),
                 Some(News::Wrong { reason, short }) => self.keep(&reason, short)?,
