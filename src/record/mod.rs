@@ -254,6 +254,10 @@ impl Run {
         if let Some(picture) = picture {
             self.canvas.copy_from(picture);
         }
+        // A clip that is shown back is from before what was shown last: displays are not to go back in time.
+        if let Some(live) = &self.live {
+            self.canvas.timestamp = live.timestamp;
+        }
         let take = Take {
             stage,
             label: &self.label,
