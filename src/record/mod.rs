@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use clip::{Clip, pictures};
-pub use folder::{Folder, check_label, classes};
+pub use clip::{Clip, pictures, usual_seconds};
+pub use folder::{Folder, check_label, check_name, classes};
 pub use session::{COUNTDOWN, Session, State};
 
 use crate::capture::Source;
