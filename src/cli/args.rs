@@ -39,7 +39,8 @@ Before each clip there are three seconds to get ready; then the picture has a re
 you say what becomes of it: Enter, Space or k keeps it, Backspace, Delete or d drops it and records it anew, Esc or q
 ends.
 
-Clips are OUT/LABEL/clip-0001.mp4 and so on, each new one after those that are there. What is saved is the picture as it
+Clips are OUT/LABEL/clip-0001.mp4 and so on, each new one after those that are there; with --name anna they are
+clip-0001-anna.mp4, and `train-export tune --test-pattern anna` keeps them for the test. What is saved is the picture as it
 is shown, after --rotate, --mirror and --roi, without what is written on it. Record some of `nothing`, too.
 
 Actions with a side are named by the picture: swipe_left goes to the left edge of what is shown. So record with the same
@@ -266,10 +267,13 @@ pub struct RecordArgs {
     /// Name of the action, `nothing` for none: the folder that its clips go to
     #[arg(long, value_name = "NAME")]
     pub label: String,
+    /// Who is seen, or where: a part of the clips' names, by which they can be kept for a test
+    #[arg(long, value_name = "WHO")]
+    pub name: Option<String>,
     /// Clips to record
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=9999))]
     pub count: u32,
-    /// Length of a clip, 60 at most [default: what the model sees at a time, of the shipped one 2]
+    /// Length of a clip, 60 at most [default: what the model sees at a time and a quarter more, for the shipped one 2.7]
     #[arg(long, value_name = "S")]
     pub seconds: Option<f64>,
     /// Folder for a folder of clips per action

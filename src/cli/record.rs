@@ -23,13 +23,11 @@ pub fn command(mut args: RecordArgs) -> Result<()> {
     config.complete_pictures(&mut args.pictures);
     let model = args.model.take().or_else(|| config.model());
     record::check_label(&args.label)?;
+    args.name.as_deref().map_or(Ok(()), record::check_name)?;
     let stop = Stop::on_signals()?;
     let seconds = match args.seconds {
         Some(seconds) => seconds,
-        None => {
-            let input = load_bundle(model.as_deref())?.manifest.input;
-            input.frames as f64 / f64::from(input.frame_rate)
-        }
+        None => record::usual_seconds(&load_bundle(model.as_deref())?.manifest.input),
     };
     refuse_overwriting(&args.pictures, None)?;
 
@@ -41,7 +39,7 @@ pub fn command(mut args: RecordArgs) -> Result<()> {
     let info = source.info().clone();
     let pictures = record::pictures(seconds, &info)?;
     let format = Format { width: info.width, height: info.height, frame_rate: info.frame_rate };
-    let folder = Folder::open(&args.out, &args.label, format)?;
+    let folder = Folder::open(&args.out, &args.label, format)?.with_name(args.name.as_deref())?;
     let (uri, display) = open_display(&args.pictures, format)?;
     if !args.yes && !display.has_keys() {
         let message = format!("--display {uri}: no keys there to keep or drop clips with; --yes keeps them all");
@@ -73,18 +71,19 @@ pub fn command(mut args: RecordArgs) -> Result<()> {
     if ended {
         log::warn!("{} has ended: {made} of {} clips were made", info.name, args.count);
     }
-    print(&report(&args.out, &record::classes(&args.out)?)?)
+    print(&report(&args.out, args.name.as_deref(), &record::classes(&args.out)?)?)
 }
 
 /// What is in the folder, and what to do next.
-fn report(out: &Path, classes: &[(String, usize)]) -> Result<String> {
+fn report(out: &Path, name: Option<&str>, classes: &[(String, usize)]) -> Result<String> {
     let (mut text, shown) = (String::new(), quoted(&out.display().to_string()));
     for (label, count) in classes {
         writeln!(text, "{label}: {count} {}", if *count == 1 { "clip" } else { "clips" })?;
     }
     if classes.len() < 2 || classes.iter().all(|(label, _)| label != NOTHING) {
         let next = if classes.iter().any(|(label, _)| label == NOTHING) { "ANOTHER-ACTION" } else { NOTHING };
-        writeln!(text, "next: kinora record --label {next} --out {shown}")?;
+        let name = name.map(|name| format!(" --name {}", quoted(name))).unwrap_or_default();
+        writeln!(text, "next: kinora record --label {next}{name} --out {shown}")?;
     } else {
         writeln!(text, "next: train-export tune --data {shown}")?;
     }
@@ -106,13 +105,15 @@ mod tests {
     fn the_next_command_follows_from_what_is_there() {
         let after = |labels: &[&str]| {
             let classes: Vec<_> = labels.iter().zip(1..).map(|(label, count)| ((*label).to_owned(), count)).collect();
-            report(Path::new("r"), &classes).unwrap()
+            report(Path::new("r"), None, &classes).unwrap()
         };
         assert_eq!(after(&[]), "next: kinora record --label nothing --out r\n");
         assert_eq!(after(&["wave"]), "wave: 1 clip\nnext: kinora record --label nothing --out r\n");
         assert!(after(&["clap", "wave"]).ends_with("next: kinora record --label nothing --out r\n"));
         assert!(after(&["nothing"]).ends_with("next: kinora record --label ANOTHER-ACTION --out r\n"));
         assert_eq!([quoted("a/b-1"), quoted("my clips"), quoted("it's")], ["a/b-1", "'my clips'", r"'it'\''s'"]);
+        let named = report(Path::new("r"), Some("anna b"), &[]).unwrap();
+        assert_eq!(named, "next: kinora record --label nothing --name 'anna b' --out r\n");
         let trained = after(&["nothing", "wave"]);
         assert!(trained.contains("nothing: 1 clip\nwave: 2 clips\nnext: train-export tune --data r"), "{trained}");
     }

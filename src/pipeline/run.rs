@@ -84,15 +84,29 @@ impl Pipeline {
     pub fn run(self) -> Result<Summary> {
         let (begin, processor_before) = (Instant::now(), processor_time());
         let ready = Arc::new(Bell::default());
-        let model = Running::start(self.model, self.realtime, &ready)?;
+        let mut run = self.start(&ready)?;
+        let result = run.until_the_end(&ready);
+        let mut finished = run.finish();
+        // A source that waits or opens looks at this one.
+        run.stop.request();
+        if let Ok(summary) = &mut finished {
+            let used = processor_time().zip(processor_before).map(|(after, before)| after.saturating_sub(before));
+            summary.processor = used.map(|used| used.as_secs_f32() / begin.elapsed().as_secs_f32());
+        }
+        result.and(finished)
+    }
+
+    /// Starts all threads; they ring `ready`.
+    fn start(self, ready: &Arc<Bell>) -> Result<Run> {
+        let model = Running::start(self.model, self.realtime, ready)?;
         let info = self.source.info().clone();
         let overlay = Overlay::new(info.width, info.height)?;
         let feed = Feed::start(self.source, self.reopen, self.realtime, ready.clone())?;
-        let mut run = Run {
+        Ok(Run {
             feed,
             model,
             leaving: None,
-            watcher: self.watch.map(|watch| swap::start(watch, self.realtime, &ready)).transpose()?,
+            watcher: self.watch.map(|watch| swap::start(watch, self.realtime, ready)).transpose()?,
             note: None,
             overlay,
             display: self.display,
@@ -116,16 +130,7 @@ impl Pipeline {
             told_time: Duration::ZERO,
             before: Summary::default(),
             summary: Summary::default(),
-        };
-        let result = run.until_the_end(&ready);
-        let mut finished = run.finish();
-        // A source that waits or opens looks at this one.
-        run.stop.request();
-        if let Ok(summary) = &mut finished {
-            let used = processor_time().zip(processor_before).map(|(after, before)| after.saturating_sub(before));
-            summary.processor = used.map(|used| used.as_secs_f32() / begin.elapsed().as_secs_f32());
-        }
-        result.and(finished)
+        })
     }
 }
 
@@ -421,7 +426,7 @@ impl Run {
 
     /// Completes what was written; the first error counts, but everything is tried.
     fn finish(&mut self) -> Result<Summary> {
-        let left = self.finish_leaving();
+        let left = self.part();
         let recognised = self.model.recognition.finish(&mut self.model.found);
         let written = self.write_events();
         let shown = self.display.finish();

@@ -2,14 +2,13 @@
 //! was changed ready to run. All that takes time happens here, so that the main thread only has to put it in place.
 //!
 //! The manifest has the hashes of all other files, so a bundle that is half written, or whose folder is being replaced,
-//! is one that cannot be loaded: it is tried again with the next change. Only what stays wrong is told.
+//! is one that cannot be loaded: it is tried again when it has changed and stands still. Only what stays wrong is told.
 //!
 //! The thread has no lower priority than others: an engine's threads are started on it, would inherit that and could not
 //! get rid of it.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::running::Prepared;
@@ -50,12 +49,13 @@ pub(super) enum News<T> {
     },
 }
 
-/// The receiving end of the watching thread. Dropping it stops the thread.
+/// The receiving end of the watching thread. Dropping it stops the thread, but does not wait for it: to open an engine may
+/// take many seconds, and nobody wants what comes of it. The thread writes nothing, and the end of the program ends it.
 pub(super) struct Watcher<T> {
+    /// `None` once the thread is gone and that was told.
     news: Option<Receiver<News<T>>>,
     stop: Stop,
     bell: Arc<Bell>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl<T: Send + 'static> Watcher<T> {
@@ -73,16 +73,26 @@ impl<T: Send + 'static> Watcher<T> {
         let (stop, bell) = (Stop::default(), Arc::new(Bell::default()));
         let worker =
             Worker { looker: Looker::new(bundle, seen, prepare), sender, stop: stop.clone(), bell: bell.clone() };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("watch".into())
             .spawn(move || worker.run())
             .map_err(|e| Error::new(ErrorKind::Internal, format_args!("starting the watching thread: {e}")))?;
-        Ok(Self { news: Some(news), stop, bell, thread: Some(thread) })
+        Ok(Self { news: Some(news), stop, bell })
     }
 
     /// What became of the bundle since it was last asked. Does not block.
-    pub fn news(&self) -> Option<News<T>> {
-        self.news.as_ref()?.try_recv().ok()
+    pub fn news(&mut self) -> Option<News<T>> {
+        match self.news.as_ref()?.try_recv() {
+            Ok(news) => Some(news),
+            Err(TryRecvError::Empty) => None,
+            // As long as nobody stops it, it only ends by a panic.
+            Err(TryRecvError::Disconnected) => {
+                self.news = None;
+                let short = "the thread that watches it panicked";
+                let reason = format!("--watch: {short}, so no change is taken any more; start kinora again");
+                Some(News::Wrong { reason, short: short.into() })
+            }
+        }
     }
 }
 
@@ -90,13 +100,7 @@ impl<T> Drop for Watcher<T> {
     fn drop(&mut self) {
         self.stop.request();
         self.bell.ring();
-        // A thread that waits for its news to be taken is told that nobody will.
-        self.news = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the watching thread panicked");
-        }
+        // A thread that waits for its news to be taken is told that nobody will, as the receiver goes, too.
     }
 }
 
@@ -133,13 +137,15 @@ struct Looker<F> {
     prepare: F,
     /// When the files changed to what cannot run; `None` when that was told, or when all is well.
     wrong: Option<Instant>,
+    /// Whether they have changed since they were last tried.
+    untried: bool,
     /// Why they cannot run, as it was last told.
     told: Option<String>,
 }
 
 impl<F> Looker<F> {
     fn new(bundle: Bundle, seen: Stamps, prepare: F) -> Self {
-        Self { files: Files::of(&bundle.dir), seen, bundle, prepare, wrong: None, told: None }
+        Self { files: Files::of(&bundle.dir), seen, bundle, prepare, wrong: None, untried: false, told: None }
     }
 
     /// Looks once, at time `now`.
@@ -149,13 +155,17 @@ impl<F> Looker<F> {
     {
         let stamps = self.files.look();
         let changed = stamps != self.seen;
+        // What is put there at once is taken at once. What was no bundle is still being copied: all of it would be read at
+        // each look, so it is tried again when nothing has changed from one look to the next.
+        let waits = changed && self.wrong.is_some();
         if changed {
-            (self.seen, self.wrong) = (stamps, Some(now));
+            (self.seen, self.wrong, self.untried) = (stamps, Some(now), true);
         }
         let settled = now.saturating_duration_since(self.wrong?) >= SETTLED;
-        if !changed && !settled {
+        if waits || !self.untried && !settled {
             return None;
         }
+        self.untried = false;
         let error = match self.read() {
             Ok(ready) => {
                 self.wrong = None;

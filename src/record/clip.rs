@@ -5,12 +5,23 @@ use std::time::Duration;
 
 use crate::capture::SourceInfo;
 use crate::frame::Frame;
+use crate::model::manifest::Input;
 use crate::{Error, ErrorKind, Result};
 
 /// Longest clip in seconds.
 const LONGEST: f64 = 60.0;
 /// Most memory that the pictures of a clip may take, in bytes.
 const MEMORY: u64 = 2 << 30;
+/// How much longer than the model's window a clip is: training also shows it at 0.8 times its rate, and a window that
+/// fits exactly would leave it no choice of where that begins.
+const ROOM: f64 = 1.25;
+
+/// How long clips for a model of this `input` are unless the user says otherwise, in seconds, a tenth being the least
+/// step: as long as the pictures of a window and some room.
+pub fn usual_seconds(input: &Input) -> f64 {
+    let pictures = input.frames + usize::from(input.colour.needs_previous());
+    (10.0 * ROOM * pictures as f64 / f64::from(input.frame_rate)).ceil() / 10.0
+}
 
 /// How many pictures of `source` a clip of `seconds` has.
 ///
@@ -127,7 +138,13 @@ impl Clip {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::model::manifest::{Colour, Resize};
+
+    fn source(width: u32, height: u32, frame_rate: f32) -> SourceInfo {
+        SourceInfo { name: "camera".into(), width, height, frame_rate, live: true, stamped: true }
+    }
 
     /// First byte of each picture of a clip at 10 Hz, of frames (time in ms, value), and after which frame it was full.
     fn clip(wanted: usize, frames: &[(u64, u8)]) -> (Vec<u8>, Option<usize>) {
@@ -145,15 +162,30 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_are_none_or_do_not_fit_are_refused() {
-        let source = |width, height, frame_rate| SourceInfo {
-            name: "camera".into(),
-            width,
-            height,
+    fn the_usual_length_has_room_for_a_window_at_any_rate_of_training() {
+        let input = |frames, frame_rate, colour| Input {
+            frames,
+            height: 8,
+            width: 8,
+            colour,
             frame_rate,
-            live: true,
-            stamped: true,
+            resize: Resize::Crop,
+            mean: vec![],
+            std: vec![],
         };
+        assert_eq!(usual_seconds(&input(16, 8.0, Colour::Motion)), 2.7);
+        assert_eq!(usual_seconds(&input(16, 8.0, Colour::Rgb)), 2.5);
+        assert_eq!(usual_seconds(&input(4, 10.0, Colour::Motion)), 0.7);
+        for (frames, rate) in [(16, 8.0), (8, 12.5), (10, 1.6667)] {
+            let input = input(frames, rate, Colour::Flow);
+            let span = frames as f64 / (0.8 * f64::from(rate));
+            let last = (pictures(usual_seconds(&input), &source(640, 480, 30.0)).unwrap() - 1) as f64 / 30.0;
+            assert!(last >= span, "{frames} at {rate}: {last} of {span} s");
+        }
+    }
+
+    #[test]
+    fn lengths_that_are_none_or_do_not_fit_are_refused() {
         let usual = source(640, 480, 30.0);
         assert_eq!([2.0, 60.0, 1.99].map(|seconds| pictures(seconds, &usual).ok()), [Some(60), Some(1800), Some(60)]);
         assert_eq!(pictures(2.0, &source(1920, 1080, 59.94)).ok(), Some(120));

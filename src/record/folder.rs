@@ -1,4 +1,5 @@
-//! Where clips go: `DIR/LABEL/clip-0001.mp4`, `clip-0002.mp4` and so on, the form that `train-export` reads.
+//! Where clips go: `DIR/LABEL/clip-0001.mp4`, `clip-0002.mp4` and so on, the form that `train-export` reads; with a name,
+//! `clip-0003-anna.mp4`. No number comes twice in a folder, whatever the name.
 //!
 //! A file with that name is always whole. While a clip is written its name begins with a dot, which `train-export`
 //! passes over; what a killed run leaves behind is removed by a later one. Files are never overwritten, not even by two
@@ -16,13 +17,19 @@ use crate::{Error, ErrorKind, Result};
 /// A file with a temporary name that is older than this is nobody's any more.
 const ABANDONED: Duration = Duration::from_secs(600);
 const PREFIX: &str = "clip-";
-/// What no label has: it could not be a folder on every file system, or not be named in a list.
+/// How the file begins, after its dot, with which it is tried whether there can be any.
+const TRIAL: &str = "clip-trial-";
+/// Longest label or name in bytes: file systems take 255, and ours have something before and behind.
+const LONGEST: usize = 200;
+/// What no label or name has: it could not be a file on every file system, or not be named in a list.
 const FORBIDDEN: &str = "/\\:*?\"<>|,#\u{feff}";
 
 /// The folder of a label's clips.
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
+    /// What the names of its clips end with, before their extension: nothing, or `-anna`.
+    suffix: String,
 }
 
 /// Refuses a label that is no name of a folder or that `labels.txt` cannot have.
@@ -30,19 +37,33 @@ pub struct Folder {
 /// # Errors
 /// `Usage`, with the reason.
 pub fn check_label(label: &str) -> Result<()> {
-    let reason = if label.is_empty() {
+    check("--label", label)
+}
+
+/// Refuses what cannot be part of a clip's name, by the same rules as a label.
+///
+/// # Errors
+/// `Usage`, with the reason.
+pub fn check_name(name: &str) -> Result<()> {
+    check("--name", name)
+}
+
+fn check(flag: &str, text: &str) -> Result<()> {
+    let reason = if text.is_empty() {
         "it is empty".to_owned()
-    } else if label.trim() != label {
+    } else if text.len() > LONGEST {
+        format!("it has {} bytes, {LONGEST} at most", text.len())
+    } else if text.trim() != text {
         "it begins or ends with a blank".to_owned()
-    } else if label.starts_with('.') {
-        "folders whose names begin with a dot are passed over".to_owned()
-    } else if let Some(wrong) = label.chars().find(|c| c.is_control() || FORBIDDEN.contains(*c)) {
-        format!("it has {wrong:?}, which folders and labels cannot have everywhere")
+    } else if text.starts_with('.') {
+        "what begins with a dot is passed over".to_owned()
+    } else if let Some(wrong) = text.chars().find(|c| c.is_control() || FORBIDDEN.contains(*c)) {
+        format!("it has {wrong:?}, which files and labels cannot have everywhere")
     } else {
         return Ok(());
     };
     let advice = "use letters, digits, blanks, - and _";
-    Err(Error::new(ErrorKind::Usage, format_args!("--label {label:?}: {reason}; {advice}")))
+    Err(Error::new(ErrorKind::Usage, format_args!("{flag} {text:?}: {reason}; {advice}")))
 }
 
 impl Folder {
@@ -58,9 +79,20 @@ impl Folder {
         fs::create_dir_all(root).map_err(failed)?;
         let path = root.join(label);
         let there = if path.exists() { path.as_path() } else { root };
-        let trial = there.join(format!(".{PREFIX}trial-{}.mp4", std::process::id()));
+        // In the root of a new label there is nobody else to remove it.
+        tidy(root, TRIAL);
+        let trial = there.join(format!(".{TRIAL}{}.mp4", std::process::id()));
         drop(Video::open(&trial, format)?);
-        Ok(Self { path })
+        Ok(Self { path, suffix: String::new() })
+    }
+
+    /// The same, for clips that have `name` in their names.
+    ///
+    /// # Errors
+    /// `Usage` when it is none.
+    pub fn with_name(self, name: Option<&str>) -> Result<Self> {
+        name.map_or(Ok(()), check_name)?;
+        Ok(Self { suffix: name.map(|name| format!("-{name}")).unwrap_or_default(), ..self })
     }
 
     /// Its path.
@@ -75,7 +107,7 @@ impl Folder {
     pub fn save(&self, clip: &Clip) -> Result<PathBuf> {
         let failed = |e| Error::new(ErrorKind::Output, format_args!("{}: cannot write: {e}", self.path.display()));
         fs::create_dir_all(&self.path).map_err(failed)?;
-        self.tidy();
+        tidy(&self.path, PREFIX);
         let (part, name) = self.reserve().map_err(failed)?;
         let written = write(&part, clip).and_then(|()| fs::rename(&part, &name).map_err(failed));
         if written.is_err() {
@@ -86,33 +118,33 @@ impl Folder {
         written.map(|()| name)
     }
 
-    /// Creates the file that the next clip is written to; returns its path and the one that the clip will have.
+    /// Creates the file that the next clip is written to; returns its path and the one that the clip will have. Only the
+    /// number is in the first one, so that two runs with different names cannot both have it.
     fn reserve(&self) -> io::Result<(PathBuf, PathBuf)> {
-        let number = |name: &str| name.strip_prefix(PREFIX)?.split('.').next()?.parse::<u32>().ok();
-        let last = names(&self.path)?.iter().filter_map(|name| number(name)).max().unwrap_or(0);
-        for next in last.saturating_add(1).. {
-            let name = format!("{PREFIX}{next:04}.mp4");
-            let part = self.path.join(format!(".{name}"));
+        let last = numbers(&self.path)?.into_iter().max().unwrap_or(0);
+        for next in last.saturating_add(1)..=u32::MAX {
+            let part = self.path.join(format!(".{PREFIX}{next:04}.mp4"));
             match OpenOptions::new().write(true).create_new(true).open(&part) {
                 // Looked at once the number is ours: another run may have just had it.
-                Ok(_) if self.path.join(&name).exists() => fs::remove_file(&part)?,
-                Ok(_) => return Ok((part, self.path.join(name))),
+                Ok(_) if numbers(&self.path)?.contains(&next) => fs::remove_file(&part)?,
+                Ok(_) => return Ok((part, self.path.join(format!("{PREFIX}{next:04}{}.mp4", self.suffix)))),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
         }
         Err(io::Error::other("there are too many clips"))
     }
+}
 
-    /// Removes what killed runs left behind; what cannot be removed does no harm.
-    fn tidy(&self) {
-        let ours = |name: &&String| name.starts_with('.') && name.trim_start_matches('.').starts_with(PREFIX);
-        for name in names(&self.path).unwrap_or_default().iter().filter(ours) {
-            let path = self.path.join(name);
-            let age = fs::metadata(&path).and_then(|file| file.modified()).ok().and_then(|time| time.elapsed().ok());
-            if age.is_some_and(|age| age > ABANDONED) && fs::remove_file(&path).is_ok() {
-                log::info!("{}: removed, a run that was killed had left it", path.display());
-            }
+/// Removes what killed runs left behind in `folder` and what begins, after its dots, with `prefix`; what cannot be removed
+/// does no harm.
+fn tidy(folder: &Path, prefix: &str) {
+    let ours = |name: &&String| name.starts_with('.') && name.trim_start_matches('.').starts_with(prefix);
+    for name in names(folder).unwrap_or_default().iter().filter(ours) {
+        let path = folder.join(name);
+        let age = fs::metadata(&path).and_then(|file| file.modified()).ok().and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age > ABANDONED) && fs::remove_file(&path).is_ok() {
+            log::info!("{}: removed, a run that was killed had left it", path.display());
         }
     }
 }
@@ -134,6 +166,15 @@ fn write(path: &Path, clip: &Clip) -> Result<()> {
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
     Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// The numbers of the clips in `folder`, whatever is behind them in their names.
+fn numbers(folder: &Path) -> io::Result<Vec<u32>> {
+    let number = |name: String| {
+        let rest = name.strip_prefix(PREFIX)?;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    Ok(names(folder)?.into_iter().filter_map(number).collect())
 }
 
 /// The classes in `root` and how many videos each has, by name. Those without any are left out.
@@ -183,7 +224,13 @@ mod tests {
         for label in ["nothing", "sit_down", "Händeschütteln", "left-hook", "नमस्ते", "two words", "v1.2", "(x)"]
         {
             check_label(label).unwrap();
+            check_name(label).unwrap();
         }
+        let [longest, longer] = [LONGEST, LONGEST + 1].map(|bytes| "x".repeat(bytes));
+        check_label(&longest).unwrap();
+        assert!(check_label(&longer).unwrap_err().to_string().contains("it has 201 bytes"));
+        assert!(check_label(&"é".repeat(LONGEST)).is_err());
+        assert!(check_name("a/b").unwrap_err().to_string().contains("--name \"a/b\""));
         for label in ["", " ", "a ", " a", ".", "..", ".hidden", "a/b", "a\\b", "a\nb", "a,b", "x:y", "#x", "\u{feff}a"]
         {
             let error = check_label(label).unwrap_err();
@@ -211,19 +258,50 @@ mod tests {
     }
 
     #[test]
+    fn names_are_behind_numbers_that_no_other_clip_has() {
+        let root = tempfile::tempdir().unwrap();
+        let open = |name| Folder::open(root.path(), "wave", FORMAT).unwrap().with_name(name);
+        let path = root.path().join("wave");
+        for name in [Some("anna"), Some("2"), None, Some("Jörg-0")] {
+            open(name).unwrap().save(&clip(3)).unwrap();
+        }
+        // The number that another run is writing to is its own, whatever the names.
+        fs::write(path.join(".clip-0005.mp4"), "being written").unwrap();
+        fs::write(path.join("clip-ben.mp4"), "theirs").unwrap();
+        open(Some("ben")).unwrap().save(&clip(3)).unwrap();
+        let wanted = ["0001-anna", "0002-2", "0003", "0004-Jörg-0", "0006-ben", "ben"];
+        assert_eq!(listed(&path)[1..], wanted.map(|name| format!("clip-{name}.mp4")));
+        // As long as names can be.
+        let [longest, longer] = [LONGEST, LONGEST + 1].map(|bytes| "x".repeat(bytes));
+        open(Some(&longest)).unwrap().save(&clip(3)).unwrap();
+        assert!(open(Some(&longer)).is_err());
+    }
+
+    #[test]
     fn what_a_killed_run_left_is_removed_once_it_is_old() {
         let root = tempfile::tempdir().unwrap();
-        let folder = Folder::open(root.path(), "wave", FORMAT).unwrap();
-        fs::create_dir(folder.path()).unwrap();
+        let wave = root.path().join("wave");
+        fs::create_dir(&wave).unwrap();
         let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
-        for (name, old) in [(".clip-0001.mp4", true), ("..clip-0001.mp4.part", true), (".clip-0002.mp4", false)] {
-            let file = fs::File::create(folder.path().join(name)).unwrap();
+        let left = [
+            ("wave/.clip-0001.mp4", true),
+            ("wave/..clip-0001.mp4.part", true),
+            ("wave/.clip-0002.mp4", false),
+            // In the root, which may have anything in it, only what is certainly ours.
+            (".clip-trial-1.mp4", true),
+            (".clip-trial-2.mp4", false),
+            (".clip-art", true),
+        ];
+        for (name, old) in left {
+            let file = fs::File::create(root.path().join(name)).unwrap();
             if old {
                 file.set_modified(long_ago).unwrap();
             }
         }
-        folder.tidy();
-        assert_eq!(listed(folder.path()), [".clip-0002.mp4"]);
+        Folder::open(root.path(), "clap", FORMAT).unwrap();
+        assert_eq!(listed(root.path()), [".clip-art", ".clip-trial-2.mp4", "wave"]);
+        Folder::open(root.path(), "wave", FORMAT).unwrap().save(&clip(3)).unwrap();
+        assert_eq!(listed(&wave), [".clip-0002.mp4", "clip-0001.mp4"]);
     }
 
     #[test]

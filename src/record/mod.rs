@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use clip::{Clip, pictures};
-pub use folder::{Folder, check_label, classes};
+pub use clip::{Clip, pictures, usual_seconds};
+pub use folder::{Folder, check_label, check_name, classes};
 pub use session::{COUNTDOWN, Session, State};
 
 use crate::capture::Source;
@@ -253,6 +253,10 @@ impl Run {
         // A camera that never delivered has no picture to write on.
         if let Some(picture) = picture {
             self.canvas.copy_from(picture);
+        }
+        // A clip that is shown back is from before what was shown last: displays are not to go back in time.
+        if let Some(live) = &self.live {
+            self.canvas.timestamp = live.timestamp;
         }
         let take = Take {
             stage,

@@ -10,6 +10,8 @@ use crate::pipeline::Scripted;
 struct User {
     answers: Vec<Wish>,
     asked: bool,
+    /// Time of the newest picture.
+    last: Duration,
     /// Questions that were seen.
     questions: Arc<std::sync::atomic::AtomicUsize>,
 }
@@ -24,6 +26,8 @@ impl Display for User {
     }
 
     fn present(&mut self, frame: &Frame) -> Result<()> {
+        assert!(frame.timestamp >= self.last, "{:?} after {:?}", frame.timestamp, self.last);
+        self.last = frame.timestamp;
         // Such a small picture has only the bar at its lower edge: green while the clip is shown back.
         self.asked = frame.pixel(0, frame.height() - 1) == Some([38, 200, 165]);
         Ok(())
@@ -57,7 +61,8 @@ fn record(
     let root = tempfile::tempdir().unwrap();
     let format = Format { width: 16, height: 12, frame_rate: 20.0 };
     let questions = Arc::default();
-    let user = User { answers: answers.to_vec(), asked: false, questions: Arc::clone(&questions) };
+    let user =
+        User { answers: answers.to_vec(), asked: false, last: Duration::ZERO, questions: Arc::clone(&questions) };
     let recorder = Recorder {
         source,
         reopen: Box::new(move || Ok(Scripted::boxed(again, end))),

@@ -31,6 +31,7 @@ fn each_failure_has_its_code_and_names_the_culprit() {
     fs::write(bench.path("low.toml"), "decision.enter = -0.5").unwrap();
     fs::create_dir(bench.path("folder.mp4")).unwrap();
     fs::create_dir(bench.path("nothing")).unwrap();
+    let long = "x".repeat(201);
     let table: &[(&[&str], i32, &str)] = &[
         (&["--source", "file:missing.mp4"], 4, "missing.mp4"),
         (&["--source", "missing.mp4"], 4, "missing.mp4"),
@@ -64,6 +65,8 @@ fn each_failure_has_its_code_and_names_the_culprit() {
         (&["record", "--label", "a/b", "--yes"], 2, "a/b"),
         (&["record", "--label", "..", "--yes"], 2, ".."),
         (&["record", "--label", "", "--yes"], 2, "empty"),
+        (&["record", "--label", &long, "--yes"], 2, "201 bytes"),
+        (&["record", "--label", "wave", "--name", "a/b", "--yes"], 2, "--name \"a/b\""),
         (&["record", "--label", "wave", "--source", "synthetic:1", "--display", "none"], 2, "--yes"),
         (&["record", "--label", "wave", "--source", "synthetic:1", "--display", "png:p"], 2, "--yes"),
         (&["record", "--label", "wave", "--yes", "--source", "synthetic:1", "--seconds", "61"], 2, "60"),

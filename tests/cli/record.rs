@@ -38,11 +38,11 @@ fn clips_are_whole_and_a_second_run_adds_to_them() {
     let before = names(&wave).iter().map(|name| fs::read(wave.join(name)).unwrap()).collect::<Vec<_>>();
     assert_ne!(before[0], before[1], "time goes on between them");
 
-    // The model's window: 4 planes at 10 Hz.
+    // The model's window is 5 pictures at 10 Hz, to which comes a quarter.
     let said = record(&bench, &[&SOURCE[..], &["--label", "wave", "--count", "1", "--rotate", "90"]].concat());
     assert!(said.starts_with("wave: 3 clips\n"), "{said}");
     assert_eq!(names(&wave), ["clip-0001.mp4", "clip-0002.mp4", "clip-0003.mp4"]);
-    assert_eq!(probe(&wave.join("clip-0003.mp4")), (4, 48, 66));
+    assert_eq!(probe(&wave.join("clip-0003.mp4")), (7, 48, 66));
     assert_eq!(fs::read(wave.join("clip-0001.mp4")).unwrap(), before[0], "never overwritten");
 
     record(&bench, &[&SOURCE[..], &["--label", "nothing", "--count", "1"]].concat());
@@ -51,7 +51,9 @@ fn clips_are_whole_and_a_second_run_adds_to_them() {
     let other = bench.path("other/wave");
     let again = names(&other).iter().map(|name| fs::read(other.join(name)).unwrap()).collect::<Vec<_>>();
     assert_eq!(again, before, "the same source gives the same clips");
-    let said = record(&bench, &[&SOURCE[..], &["--label", "nothing", "--count", "1"]].concat());
+    let named = ["--label", "nothing", "--count", "1", "--name", "anna"];
+    let said = record(&bench, &[&SOURCE[..], &named].concat());
+    assert_eq!(names(&bench.path("recordings/nothing")), ["clip-0001.mp4", "clip-0002-anna.mp4"]);
     assert!(said.starts_with("nothing: 2 clips\nwave: 3 clips\nnext: train-export tune --data recordings\n"), "{said}");
 }
 

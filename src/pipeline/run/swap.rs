@@ -52,7 +52,7 @@ impl Run {
     /// Lets a model that is ready take its place, or says why there is none.
     pub(super) fn follow_model(&mut self) -> Result<()> {
         if self.leaving.is_none() {
-            match self.watcher.as_ref().and_then(Watcher::news) {
+            match self.watcher.as_mut().and_then(Watcher::news) {
                 None => {}
                 Some(News::Ready(model)) => self.swap(model),
                 Some(News::Wrong { reason, short }) => self.keep(&reason, short)?,
@@ -66,7 +66,7 @@ impl Run {
     }
 
     /// From the next frame on it is `model` that sees them.
-    fn swap(&mut self, model: Running) {
+    pub(super) fn swap(&mut self, model: Running) {
         log::info!("{}: swapped in, with {}", model.name, model.engine);
         self.note(ModelState::Swapped, model.name.clone());
         let model = std::mem::replace(&mut self.model, model);
@@ -87,23 +87,19 @@ impl Run {
         self.note = Some(Note { state, text, until: self.last_time + SHOWN_FOR });
     }
 
-    /// Writes the last of the model that leaves, and lets it go.
-    fn part(&mut self) -> Result<()> {
+    /// Writes the last of the model that leaves, if there is one, and lets it go.
+    pub(super) fn part(&mut self) -> Result<()> {
+        let Some(Leaving { model, .. }) = &mut self.leaving else { return Ok(()) };
+        // The interruption may have been that of a lost source: something may have begun since, and is to end.
+        let recognised = model.recognition.finish(&mut model.found);
         let written = self.write_events();
-        let Some(Leaving { model, t }) = self.leaving.take() else { return written };
+        let Some(Leaving { model, t }) = self.leaving.take() else { return recognised.and(written) };
         let view = model.recognition.view();
         self.before.decisions += view.decisions;
         self.before.repeated += view.repeated;
         self.before.actions = self.summary.actions;
-        written.and_then(|()| self.tell_model(ModelState::Swapped, None, t))
-    }
-
-    /// At the end of the run: writes the last of a model that still is leaving.
-    pub(super) fn finish_leaving(&mut self) -> Result<()> {
-        let Some(Leaving { model, .. }) = &mut self.leaving else { return Ok(()) };
-        let recognised = model.recognition.finish(&mut model.found);
-        let parted = self.part();
-        recognised.and(parted)
+        let told = written.and_then(|()| self.tell_model(ModelState::Swapped, None, t));
+        recognised.and(told)
     }
 
     /// Writes what became of the model at source time `t`.

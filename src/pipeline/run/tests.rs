@@ -39,6 +39,52 @@ fn prepared(bundle: &Bundle, pause: Duration) -> Prepared {
     }
 }
 
+/// The source is lost, comes back, and the model begins an action before it was asked whether the interruption is done.
+#[test]
+fn what_began_after_a_loss_that_is_not_dealt_with_yet_ends_before_its_model_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = folder.path().join("events.jsonl");
+    let [old, new] = ["old", "new"].map(|name| small_bundle(&folder.path().join(name), name, &["nothing", name]));
+    let format = Format { width: 16, height: 12, frame_rate: 20.0 };
+    let ready = Arc::new(Bell::default());
+    let pipeline = Pipeline {
+        source: Scripted::boxed(0, || Ok(Captured::End)),
+        reopen: Box::new(|| unreachable!()),
+        model: prepared(&old, Duration::ZERO),
+        watch: None,
+        display: display::open("none", format).unwrap(),
+        events: Some(EventWriter::open(events.to_str().unwrap()).unwrap()),
+        realtime: true,
+        limits: Limits::default(),
+        stop: Stop::default(),
+    };
+    let mut run = pipeline.start(&ready).unwrap();
+    assert!(!run.model.recognition.interrupt(Duration::ZERO, &mut run.model.found).unwrap());
+    let mut frame = Frame::new(16, 12);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !run.model.recognition.view().active.iter().any(Option::is_some) {
+        assert!(Instant::now() < deadline, "nothing begins");
+        let Running { recognition, intake, found, .. } = &mut run.model;
+        recognition.offer(intake, &frame, found).unwrap();
+        run.last_time = frame.timestamp;
+        frame.timestamp += Duration::from_millis(50);
+        frame.sequence += 1;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.swap(Running::start(prepared(&new, Duration::ZERO), true, &ready).unwrap());
+    while run.leaving.is_some() {
+        assert!(Instant::now() < deadline, "it does not leave");
+        run.follow_model().unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.finish().unwrap();
+    let lines = std::fs::read_to_string(&events).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<_> = lines.iter().map(|line| line["type"].as_str().unwrap()).filter(|t| *t != "update").collect();
+    assert_eq!(kinds, ["start", "end", "model"], "{lines:#?}");
+    assert!(lines.is_sorted_by(|a, b| a["t"].as_f64() <= b["t"].as_f64()), "{lines:#?}");
+}
+
 #[test]
 fn no_frame_is_lost_and_no_line_is_out_of_order() {
     for realtime in [true, false] {

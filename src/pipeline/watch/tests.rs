@@ -78,7 +78,35 @@ fn a_half_written_bundle_is_waited_for() {
     fs::write(dir.join("model.onnx"), &model[..model.len() / 2]).unwrap();
     assert_eq!(looker.look(now + 3 * SETTLED / 2), None);
     fs::write(dir.join("model.onnx"), &model).unwrap();
-    assert_eq!(looker.look(now + 2 * SETTLED), Some(News::Ready(("second".into(), "c".into()))));
+    assert_eq!(looker.look(now + 2 * SETTLED), None, "it may not be all");
+    assert_eq!(looker.look(now + 2 * SETTLED + LOOK), Some(News::Ready(("second".into(), "c".into()))));
+}
+
+#[test]
+fn what_is_still_being_copied_is_read_once_and_then_when_it_stands_still() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, other) = (folder.path().join("bundle"), folder.path().join("other"));
+    let bundle = small_bundle(&dir, "first", &["a", "b"]);
+    small_bundle(&other, "second", &["odd", "d"]);
+    let tries = std::cell::Cell::new(0);
+    let prepare = |bundle: &Bundle| {
+        tries.set(tries.get() + 1);
+        names(bundle)
+    };
+    let mut looker = Looker::new(bundle, Files::of(&dir).look(), prepare);
+    let now = Instant::now();
+    for step in 0..10 {
+        // Whole at each look, and another one: so each try is seen.
+        small_bundle(&dir, &format!("part {step}"), &["odd", "d"]);
+        assert_eq!(looker.look(now + step * LOOK), None);
+    }
+    assert_eq!(tries.get(), 1);
+    for step in 10..14 {
+        assert_eq!(looker.look(now + step * LOOK), None);
+        assert_eq!(tries.get(), 2);
+    }
+    assert!(matches!(looker.look(now + 14 * LOOK), Some(News::Wrong { .. })));
+    assert_eq!((looker.look(now + 99 * LOOK), tries.get()), (None, 3));
 }
 
 #[test]
@@ -116,6 +144,7 @@ fn a_folder_may_go_and_come_back() {
     fs::remove_dir_all(&dir).unwrap();
     assert_eq!(looker.look(Instant::now()), None);
     small_bundle(&dir, "third", &["e", "f"]);
+    assert_eq!(looker.look(Instant::now()), None);
     assert_eq!(looks(&mut looker), ready("third", "e"));
 }
 
@@ -142,8 +171,56 @@ fn files_that_change_while_they_are_read_are_read_again() {
     let mut looker = Looker::new(bundle, Files::of(&dir).look(), prepare);
     small_bundle(&dir, "second", &["c", "d"]);
     let now = Instant::now();
-    assert_eq!(looker.look(now), None);
+    assert_eq!([looker.look(now), looker.look(now)], [None, None]);
     assert_eq!(looker.look(now), Some(News::Ready(("third".into(), "e".into()))));
+}
+
+/// What is told next.
+fn news(watcher: &mut Watcher<Names>) -> News<Names> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(Instant::now() < deadline, "nothing is told");
+        match watcher.news() {
+            Some(news) => return news,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+#[test]
+fn a_thread_that_panics_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = small_bundle(folder.path(), "first", &["a", "b"]);
+    let seen = Files::of(folder.path()).look();
+    let prepare = |_: &Bundle| -> Result<Names> { panic!("as a test wants it") };
+    let mut watcher = Watcher::start(bundle, seen, prepare).unwrap();
+    small_bundle(folder.path(), "second", &["c", "d"]);
+    let News::Wrong { reason, short } = news(&mut watcher) else { panic!("nothing is ready") };
+    assert!(reason.contains(&short) && short.contains("panicked") && reason.contains("start kinora again"), "{reason}");
+    assert_eq!(watcher.news(), None);
+}
+
+#[test]
+fn nobody_waits_for_a_bundle_that_is_being_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = small_bundle(folder.path(), "first", &["a", "b"]);
+    let seen = Files::of(folder.path()).look();
+    let ((begun, begins), (opened, opens)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+    let (ended, ends) = std::sync::mpsc::channel::<()>();
+    let prepare = move |bundle: &Bundle| {
+        // Goes when the thread does.
+        let _ended = &ended;
+        begun.send(()).unwrap();
+        let _ = opens.recv();
+        names(bundle)
+    };
+    let watcher = Watcher::start(bundle, seen, prepare).unwrap();
+    small_bundle(folder.path(), "second", &["c", "d"]);
+    begins.recv_timeout(Duration::from_secs(60)).unwrap();
+    drop(watcher);
+    // Only now is it there; the thread drops it and ends.
+    drop(opened);
+    assert_eq!(ends.recv_timeout(Duration::from_secs(60)), Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
 }
 
 #[test]
@@ -151,18 +228,10 @@ fn the_thread_tells_and_ends() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = small_bundle(folder.path(), "first", &["a", "b"]);
     let seen = Files::of(folder.path()).look();
-    let watcher = Watcher::start(bundle, seen, names).unwrap();
+    let mut watcher = Watcher::start(bundle, seen, names).unwrap();
     assert_eq!(watcher.news(), None);
     small_bundle(folder.path(), "second", &["c", "d"]);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let news = loop {
-        assert!(Instant::now() < deadline, "nothing is told");
-        match watcher.news() {
-            Some(news) => break news,
-            None => std::thread::sleep(Duration::from_millis(10)),
-        }
-    };
-    assert_eq!(news, News::Ready(("second".into(), "c".into())));
+    assert_eq!(news(&mut watcher), News::Ready(("second".into(), "c".into())));
     // It ends although nobody takes what it has to tell.
     small_bundle(folder.path(), "third", &["e", "f"]);
     std::thread::sleep(2 * LOOK);
