@@ -19,11 +19,11 @@ resnet3d-34        16 112 resnet3d-34(causal=true,temporal_stride=false)  10
 resnet3d-50        16 112 resnet3d-50(causal=true,temporal_stride=false)  10
 resnet3d-101       16 112 resnet3d-101(causal=true,temporal_stride=false) 10
 resnet3d-152       16 112 resnet3d-152(causal=true,temporal_stride=false) 10
-i3d-rgb            64 224 -                                               3
-i3d-flow           64 224 -                                               3
+i3d-rgb            16 224 -                                               3
+i3d-flow           16 224 -                                               3
 convlstm-edge      16  96 convlstm-edge                                   30
-convlstm-trailer   16 400 convlstm-trailer                                5
-lstm-trailer       16 400 lstm-trailer                                    5
+convlstm-trailer   16 200 convlstm-trailer                                10
+lstm-trailer       16 200 lstm-trailer                                    10
 "
 
 # Folder for an architecture, which is exported if it is not there: frames, size, architecture.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What is learned: three motions that `models/mannequin` has no label for, and what happens between them.
-const ACTIONS: [&str; 4] = ["arm_circles", "cross_arms", "nothing", "stretch"];
+const ACTIONS: [&str; 4] = ["arm_circles", "nothing", "point", "stretch"];
 
 fn run(program: &str, line: &[&str]) -> String {
     let output = Command::new(program).current_dir(env!("CARGO_MANIFEST_DIR")).args(line).output().unwrap();

@@ -23,6 +23,7 @@ mod stream;
 mod training;
 mod tune;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -174,12 +175,16 @@ fn show(args: &ShowArgs) -> Result<()> {
     let shape = [input.colour.channels(), input.frames, input.height, input.width];
     let graph = architecture.graph(shape, args.classes)?;
     let name = architecture.to_string();
-    match (args.dot, args.svg) {
-        (true, _) => print!("{}", arch::dot(&graph, &name)),
-        (_, true) => print!("{}", arch::svg(&graph, &name)),
-        _ => println!("{name}\n{}", arch::table(&graph).trim_end()),
+    let text = match (args.dot, args.svg) {
+        (true, _) => arch::dot(&graph, &name),
+        (_, true) => arch::svg(&graph, &name),
+        _ => format!("{name}\n{}\n", arch::table(&graph).trim_end()),
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads may have seen enough.
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => Err(why.into()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn train(args: TrainArgs) -> Result<()> {

@@ -1,8 +1,9 @@
 //! A graph as a text table.
 
-use kinora::model::graph::{Graph, Parameter};
+use kinora::model::graph::{Graph, Parameter, Role};
 
-/// The layers of `graph` as a text table with totals.
+/// The layers of `graph` as a text table with totals. Parameters are what gradients train, as the papers count them: running
+/// statistics are none.
 pub fn table(graph: &Graph) -> String {
     let widest = graph.nodes().iter().map(|node| node.name.len()).max().unwrap_or(0);
     let row = |name: &str, operation: &str, shape: &str, parameters: &str, macs: &str| {
@@ -17,7 +18,8 @@ pub fn table(graph: &Graph) -> String {
 }
 
 fn values(parameters: Vec<Parameter>) -> String {
-    parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum::<usize>().to_string()
+    let trained = parameters.iter().filter(|p| matches!(p.role, Role::Weight | Role::Bias | Role::Scale));
+    trained.map(|p| p.shape.iter().product::<usize>()).sum::<usize>().to_string()
 }
 
 #[cfg(test)]
@@ -35,5 +37,7 @@ mod tests {
             assert!(table.lines().next().unwrap().ends_with("parameters           MACs"));
             assert!(table.lines().last().unwrap().contains(&graph.macs().to_string()));
         }
+        let graph = "r2plus1d-18".parse::<Architecture>().unwrap().graph([3, 16, 112, 112], 400).unwrap();
+        assert!(table(&graph).lines().last().unwrap().contains(" 31505325 "), "{}", table(&graph));
     }
 }
