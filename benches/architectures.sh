@@ -17,8 +17,8 @@ r3d-18             16 112 r3d-18(causal=true,temporal_stride=false)       10
 resnet3d-18        16 112 resnet3d-18(causal=true,temporal_stride=false)  10
 resnet3d-34        16 112 resnet3d-34(causal=true,temporal_stride=false)  10
 resnet3d-50        16 112 resnet3d-50(causal=true,temporal_stride=false)  10
-resnet3d-101       16 112 resnet3d-101(causal=true,temporal_stride=false) 10
-resnet3d-152       16 112 resnet3d-152(causal=true,temporal_stride=false) 10
+resnet3d-101(causal=true) 16 112 resnet3d-101(causal=true,temporal_stride=false) 10
+resnet3d-152(causal=true) 16 112 resnet3d-152(causal=true,temporal_stride=false) 10
 i3d-rgb            16 224 -                                               3
 i3d-flow           16 224 -                                               3
 convlstm-edge      16  96 convlstm-edge                                   30

@@ -39,6 +39,7 @@ pub fn draw_known_status(frame: &mut Frame) -> Result<()> {
         truth: Some("jumping_jack"),
         source_lost: None,
         overload: Some("overload: hop 8"),
+        model: None,
     };
     let Ok(()) = Overlay::new(frame.width(), frame.height())?.draw(frame, &status);
     Ok(())

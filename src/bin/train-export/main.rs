@@ -55,13 +55,13 @@ enum Command {
     /// Train a model
     Train(Box<TrainArgs>),
     /// Measure a model
-    Evaluate(evaluation::EvaluateArgs),
+    Evaluate(Box<evaluation::EvaluateArgs>),
     /// Learn your own actions from a few videos of each, in minutes on a CPU, beginning with a bundle
-    Tune(tune::TuneArgs),
+    Tune(Box<tune::TuneArgs>),
     /// Choose a bundle's decision settings: those with which live mannequins are reported best
     Thresholds(evaluation::ThresholdArgs),
     /// Write a trained model as a bundle
-    Export(export::ExportArgs),
+    Export(Box<export::ExportArgs>),
     /// Join two bundles, one of which sees pictures and one optical flow, into one whose logits are the sum of theirs
     Join(join::JoinArgs),
 }
@@ -162,7 +162,7 @@ fn run(command: Command) -> Result<()> {
         Command::Synth(args) => data::synth_command(args),
         Command::Show(args) => show(&args),
         Command::Train(args) => train(*args),
-        Command::Evaluate(args) => evaluation::command(args),
+        Command::Evaluate(args) => evaluation::command(*args),
         Command::Tune(args) => tune::command(&args),
         Command::Thresholds(args) => evaluation::thresholds(&args),
         Command::Export(args) => export::command(&args).map(|_| ()),
