@@ -99,13 +99,24 @@ impl Query {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
+        Self::with(text, "", |_, _| Ok(None))
+    }
+
+    /// Reads a query that has other keys, too: `own` takes what it knows and says whether it had it before. `names` are those,
+    /// for messages.
+    fn with(
+        text: &str,
+        names: &str,
+        mut own: impl FnMut(&str, &str) -> Result<Option<bool>, String>,
+    ) -> Result<Self, String> {
         let mut query = Self::default();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not KEY=VALUE"))?;
             let twice = match key {
                 "size" => query.size.replace(parse_size(value)?).is_some(),
                 "fps" => query.frame_rate.replace(parse_rate(value)?).is_some(),
-                _ => return Err(format!("unknown option `{key}`: there are size=WxH and fps=N")),
+                _ => own(key, value)?
+                    .ok_or_else(|| format!("unknown option `{key}`: there are {names}size=WxH and fps=N"))?,
             };
             if twice {
                 return Err(format!("`{key}` is given twice"));
@@ -181,22 +192,12 @@ impl Address {
             return Err("a path cannot hold a zero".to_string());
         }
         let (node, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (mut card, mut coding, mut others) = (None, None, Vec::new());
-        for pair in query.split('&') {
-            let twice = match pair.split_once('=') {
-                Some(("name", part)) if !part.is_empty() => card.replace(part.to_string()).is_some(),
-                Some(("format", code)) => coding.replace(parse_coding(code)?).is_some(),
-                _ => {
-                    others.push(pair);
-                    false
-                }
-            };
-            if twice {
-                return Err(format!("`{pair}`: is given twice"));
-            }
-        }
-        let query = Query::parse(&others.join("&"))
-            .map_err(|reason| reason.replace("there are", "there are name=PART, format=YUYV,"))?;
+        let (mut card, mut coding) = (None, None);
+        let query = Query::with(query, "name=PART, format=YUYV, ", |key, value| match key {
+            "name" if !value.is_empty() => Ok(Some(card.replace(value.to_string()).is_some())),
+            "format" => Ok(Some(coding.replace(parse_coding(value)?).is_some())),
+            _ => Ok(None),
+        })?;
         let name = match (node, card) {
             ("", None) => CameraName::First,
             ("", Some(part)) => CameraName::Card(part),
@@ -224,21 +225,15 @@ impl Address {
             "" => 0,
             _ => seed.parse().map_err(|_| format!("seed `{seed}` is not a whole number from 0"))?,
         };
-        let (mut motion, mut others) = (None, Vec::new());
-        for pair in query.split('&') {
-            let Some(("motion", name)) = pair.split_once('=') else {
-                others.push(pair);
-                continue;
-            };
-            let known =
-                || Motion::ALL.into_iter().chain(Motion::OTHERS).map(Motion::label).collect::<Vec<_>>().join(", ");
-            let asked = Motion::from_label(name).ok_or_else(|| format!("motion `{name}` is none of {}", known()))?;
-            if motion.replace(asked).is_some() {
-                return Err("`motion` is given twice".to_string());
+        let mut motion = None;
+        let query = Query::with(query, "motion=NAME, ", |key, value| {
+            if key != "motion" {
+                return Ok(None);
             }
-        }
-        let query =
-            Query::parse(&others.join("&")).map_err(|why| why.replace("there are", "there are motion=NAME,"))?;
+            let known = || Motion::every().map(Motion::label).collect::<Vec<_>>().join(", ");
+            let asked = Motion::from_label(value).ok_or_else(|| format!("motion `{value}` is none of {}", known()))?;
+            Ok(Some(motion.replace(asked).is_some()))
+        })?;
         Ok(Self::Synthetic { seed, motion, query })
     }
 

@@ -107,9 +107,14 @@ impl Motion {
         Self::LABELS[self as usize]
     }
 
+    /// All that a mannequin can do: [`Motion::ALL`] and [`Motion::OTHERS`].
+    pub fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::OTHERS)
+    }
+
     /// The motion of a label, if it is one of ours.
     pub fn from_label(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().chain(Self::OTHERS).find(|motion| motion.label() == label)
+        Self::every().find(|motion| motion.label() == label)
     }
 }
 

@@ -11,7 +11,7 @@ fn sheets() {
     let folder = std::path::PathBuf::from(folder);
     let seeds = std::env::var("KINORA_LOOK_SEEDS").map_or(4, |n| n.parse().unwrap());
     const COLUMNS: u32 = 12;
-    for motion in Motion::ALL.into_iter().chain(Motion::OTHERS) {
+    for motion in Motion::every() {
         let mut frame = Frame::new(160, 120);
         let mut sheet = image::RgbImage::new(frame.width() * COLUMNS, frame.height() * seeds);
         for seed in 0..seeds {

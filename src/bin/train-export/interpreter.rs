@@ -99,7 +99,7 @@ impl Net {
                 Role::Scale | Role::RunningVariance | Role::Step | Role::Constant => Tensor::f_ones(&shape, options)?,
                 Role::Bias | Role::RunningMean => Tensor::f_zeros(&shape, options)?,
             };
-            let trained = matches!(parameter.role, Role::Weight | Role::Bias | Role::Scale);
+            let trained = parameter.role.is_trained();
             let tensor = tensor.f_to_device(device)?.f_set_requires_grad(trained)?;
             tensors.insert(parameter.name, tensor);
         }

@@ -75,6 +75,13 @@ pub enum Role {
     Constant,
 }
 
+impl Role {
+    /// Whether gradients train it.
+    pub fn is_trained(self) -> bool {
+        matches!(self, Self::Weight | Self::Bias | Self::Scale)
+    }
+}
+
 /// A parameter that a graph needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {

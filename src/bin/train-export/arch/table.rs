@@ -1,6 +1,6 @@
 //! A graph as a text table.
 
-use kinora::model::graph::{Graph, Parameter, Role};
+use kinora::model::graph::{Graph, Parameter};
 
 /// The layers of `graph` as a text table with totals. Parameters are what gradients train, as the papers count them: running
 /// statistics are none.
@@ -18,7 +18,7 @@ pub fn table(graph: &Graph) -> String {
 }
 
 fn values(parameters: Vec<Parameter>) -> String {
-    let trained = parameters.iter().filter(|p| matches!(p.role, Role::Weight | Role::Bias | Role::Scale));
+    let trained = parameters.iter().filter(|p| p.role.is_trained());
     trained.map(|p| p.shape.iter().product::<usize>()).sum::<usize>().to_string()
 }
 

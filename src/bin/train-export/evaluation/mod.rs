@@ -141,10 +141,7 @@ fn record(bundle: &Bundle, figures: &[(&str, f64)], on: &str) -> anyhow::Result<
 }
 
 /// Gives `bundle` another manifest.
-///
-/// # Errors
-/// `Output` when it cannot be written.
-pub fn rewrite(bundle: &Bundle, manifest: &Manifest) -> anyhow::Result<()> {
+fn rewrite(bundle: &Bundle, manifest: &Manifest) -> anyhow::Result<()> {
     let unfinished = "manifest.toml.new";
     save(&bundle.dir, unfinished, &manifest.to_toml()?)?;
     let [from, to] = [unfinished, "manifest.toml"].map(|name| bundle.dir.join(name));

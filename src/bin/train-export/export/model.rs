@@ -114,8 +114,16 @@ impl Model {
     /// # Errors
     /// `Usage` or `Model` when the architecture or the input is not understood.
     pub fn graph(&self) -> Result<Graph> {
+        self.graph_for(self.labels.len())
+    }
+
+    /// The same for so many other classes.
+    ///
+    /// # Errors
+    /// As [`Model::graph`].
+    pub fn graph_for(&self, classes: usize) -> Result<Graph> {
         let [_, c, t, h, w] = self.input.clip_shape();
-        Ok(self.architecture.parse::<Architecture>()?.graph([c, t, h, w], self.labels.len())?)
+        Ok(self.architecture.parse::<Architecture>()?.graph([c, t, h, w], classes)?)
     }
 }
 

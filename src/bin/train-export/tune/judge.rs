@@ -5,10 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kinora::model::graph::{Graph, Value};
 use tch::{Device, Kind, Tensor};
 
-use crate::arch::Architecture;
 use crate::data::{Dataset, Part, mix};
 use crate::evaluation::Confusion;
 use crate::export::Model;
@@ -37,8 +35,7 @@ pub struct Judged {
 /// When no video can be read or the net fails.
 pub fn judge(model: &Model, path: &Path, data: &dyn Dataset, seed: u64) -> Result<Vec<Judged>> {
     let [_, c, t, h, w] = model.input.clip_shape();
-    let graph = model.architecture.parse::<Architecture>()?.graph([c, t, h, w], data.labels().len())?;
-    let mut net = Net::new(graph, Device::Cpu, seed)?;
+    let mut net = Net::new(model.graph_for(data.labels().len())?, Device::Cpu, seed)?;
     net.set(&init::weights(path, data.labels(), net.graph(), &net.weights()?)?.weights)?;
     let past = crate::stream::past(net.graph(), &net.weights()?, model.mode, model.input.frames)?;
     let (mut features, mut judged) = (Vec::new(), Vec::new());
@@ -71,7 +68,7 @@ pub fn judge(model: &Model, path: &Path, data: &dyn Dataset, seed: u64) -> Resul
 /// What the last layer reads of `clips`, planes `[C, T, H, W]` each: the mean over them, over time and over place, `[D]`.
 fn seen(net: &Net, clips: &[Vec<f32>], shape: [usize; 4]) -> Result<Tensor> {
     let graph = net.graph();
-    let read: Vec<&str> = last_inputs(graph).iter().map(|value| graph.node(*value).name.as_str()).collect();
+    let read: Vec<&str> = graph.output().inputs.iter().map(|value| graph.node(*value).name.as_str()).collect();
     let shape: Vec<i64> = [clips.len()].into_iter().chain(shape).map(|n| n as i64).collect();
     let planes: Vec<f32> = clips.iter().flatten().copied().collect();
     let mut found: Vec<Tensor> = vec![];
@@ -89,11 +86,6 @@ fn seen(net: &Net, clips: &[Vec<f32>], shape: [usize; 4]) -> Result<Tensor> {
         })
     })?;
     Ok(Tensor::f_cat(&found, 1)?.f_mean_dim([0].as_slice(), false, Kind::Double)?)
-}
-
-/// The values that the last layer of `graph` reads.
-fn last_inputs(graph: &Graph) -> &[Value] {
-    &graph.output().inputs
 }
 
 /// For each row of `features`, `[N, D]`, of these `labels`, the scores that ridge regression fitted to all other rows has for

@@ -4,7 +4,6 @@
 
 mod judge;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,13 +165,13 @@ fn learnable(args: &TuneArgs, model: &Model) -> Result<Arc<dyn Dataset>> {
 
 /// Training videos of each class.
 fn counts(data: &dyn Dataset) -> Vec<(String, usize)> {
-    let mut counts: BTreeMap<usize, usize> = (0..data.labels().len()).map(|label| (label, 0)).collect();
+    let mut counts = vec![0; data.labels().len()];
     for index in 0..data.len(Part::Train).unwrap_or(0) as u64 {
         for label in data.shown(Part::Train, index).unwrap_or_default() {
-            *counts.entry(label).or_default() += 1;
+            counts[label] += 1;
         }
     }
-    counts.into_iter().map(|(label, count)| (data.labels()[label].clone(), count)).collect()
+    data.labels().iter().cloned().zip(counts).collect()
 }
 
 /// What is to be said of so many videos of each class, of which the one called `nothing` is none of an action.
@@ -225,8 +224,7 @@ fn train(
     run: &Path,
     stop: &Stop,
 ) -> Result<PathBuf> {
-    let [_, c, t, h, w] = model.input.clip_shape();
-    let graph = model.architecture.parse::<crate::arch::Architecture>()?.graph([c, t, h, w], data.labels().len())?;
+    let graph = model.graph_for(data.labels().len())?;
     let stages = args.train_from.clone().unwrap_or_else(|| last_stages(&graph));
     let mut first = args.model.clone();
     for (number, layer) in [last_layer(&graph)?, stages].into_iter().enumerate() {
