@@ -18,7 +18,7 @@ use kinora::model::manifest::{Colour, Input, Mode, Resize};
 use kinora::overlay::{Activity, Overlay, Score, Status};
 use kinora::pipeline::{Intake, Recognizer, Runner};
 use kinora::preprocess::Preprocessor;
-use kinora::synth::Scene;
+use kinora::synth::{Scene, World};
 
 const SIZES: [(u32, u32); 3] = [(320, 240), (640, 480), (1280, 720)];
 
@@ -28,7 +28,7 @@ fn shipped() -> Bundle {
 
 /// Two seconds of the mannequin at 30 Hz.
 fn pictures((width, height): (u32, u32)) -> Vec<Frame> {
-    let mut scene = Scene::live(1);
+    let mut scene = Scene::live(World::Studio, 1);
     let draw = |n: u32| {
         let mut frame = Frame::new(width, height);
         scene.render(n as f32 / 30.0, &mut frame);
@@ -57,7 +57,7 @@ fn prepare(c: &mut Criterion) {
 fn render(c: &mut Criterion) {
     let mut group = c.benchmark_group("render");
     for size in SIZES {
-        let (mut scene, mut frame, mut n) = (Scene::live(1), Frame::new(size.0, size.1), 0_u32);
+        let (mut scene, mut frame, mut n) = (Scene::live(World::Studio, 1), Frame::new(size.0, size.1), 0_u32);
         group.bench_function(format!("{}x{}", size.0, size.1), |b| {
             b.iter(|| {
                 scene.render((n % 600) as f32 / 30.0, &mut frame);

@@ -14,7 +14,7 @@ use kinora::model::Bundle;
 use kinora::model::manifest::Mode;
 use kinora::pipeline::{Classifier, Intake, Runner};
 use kinora::stop::Stop;
-use kinora::synth::{Motion, Scene};
+use kinora::synth::{Motion, Scene, World};
 
 fn shipped(name: &str) -> Bundle {
     Bundle::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)).unwrap()
@@ -53,7 +53,7 @@ fn mannequins(bundle: &Bundle) -> ([usize; 2], usize) {
     });
     let (mut right, mut all) = ([0; 2], 0);
     for (seed, motion) in (0..2).flat_map(|seed| Motion::ALL.map(|motion| (seed, motion))) {
-        let mut scene = Scene::clip(0x7e57_0000_0000 + seed, motion);
+        let mut scene = Scene::clip(World::Studio, 0x7e57_0000_0000 + seed, motion);
         let mut intake = Intake::new(input);
         let (mut plane, mut frame) = (intake.plane(), Frame::new(320, 240));
         let seconds = |frames: usize| frames as f32 / input.frame_rate;

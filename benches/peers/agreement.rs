@@ -9,7 +9,7 @@ use kinora::frame::Frame;
 use kinora::model::Bundle;
 use kinora::model::manifest::{Colour, Input, Mode};
 use kinora::preprocess::Preprocessor;
-use kinora::synth::{Motion, Scene};
+use kinora::synth::{Motion, Scene, World};
 use kinora::window::Window;
 use ndarray::Array5;
 use serde::Serialize;
@@ -90,7 +90,7 @@ fn first(logits: &[f32]) -> (usize, f32) {
 /// Clip `number` for a model that sees `input`: the motions in turn, each in a scene of its own, the window's middle that of
 /// the motion.
 fn clip(input: &Input, number: usize) -> Result<Array5<f32>> {
-    let mut scene = Scene::clip(number as u64, Motion::ALL[number % Motion::ALL.len()]);
+    let mut scene = Scene::clip(World::Studio, number as u64, Motion::ALL[number % Motion::ALL.len()]);
     let subject = scene.subject();
     let pictures = input.frames + usize::from(input.colour == Colour::Motion);
     let span_s = (pictures - 1) as f32 / input.frame_rate;

@@ -165,10 +165,11 @@ impl Place {
             Address::File(path) => Box::new(file::Video::open_file(uri, path, options, stop)?),
             Address::Rtsp(url) => Box::new(file::Video::open_rtsp(url, options, stop)?),
             Address::Images { folder, query } => Box::new(images::Images::open(uri, folder, query.or(options), stop)?),
-            Address::Synthetic { seed, motion, query } => {
+            Address::Synthetic { seed, world, motion, query } => {
                 let query = query.or(options);
                 let size = query.size.unwrap_or((640, 480));
-                Box::new(Synthetic::new(*seed, *motion, size, query.frame_rate.unwrap_or(30.0), stop.clone()))
+                let rate = query.frame_rate.unwrap_or(30.0);
+                Box::new(Synthetic::new((*world, *seed), *motion, size, rate, stop.clone()))
             }
         };
         transform::apply(source, self.options.transform)

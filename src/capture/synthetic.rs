@@ -7,7 +7,7 @@ use super::{Captured, Source, SourceInfo};
 use crate::Result;
 use crate::frame::Frame;
 use crate::stop::Stop;
-use crate::synth::{Motion, Scene};
+use crate::synth::{Motion, Scene, World};
 
 /// How long a mannequin does what it is asked to do, in seconds; then it stands still.
 const DRILL_S: f32 = 3600.0;
@@ -22,11 +22,20 @@ pub struct Synthetic {
 }
 
 impl Synthetic {
-    /// The live scene of `seed`, or one of `motion` alone, as pictures of `width` x `height` pixels. A rate that is no positive
-    /// number counts as 30.
-    pub fn new(seed: u64, motion: Option<Motion>, (width, height): (u32, u32), frame_rate: f32, stop: Stop) -> Self {
+    /// The live scene of `world` and `seed`, or one of `motion` alone, as pictures of `width` x `height` pixels. A rate that is
+    /// no positive number counts as 30.
+    pub fn new(
+        (world, seed): (World, u64),
+        motion: Option<Motion>,
+        (width, height): (u32, u32),
+        frame_rate: f32,
+        stop: Stop,
+    ) -> Self {
         let frame_rate = if frame_rate.is_finite() && frame_rate > 0.0 { frame_rate } else { 30.0 };
-        let scene = motion.map_or_else(|| Scene::live(seed), |motion| Scene::drill(seed, motion, DRILL_S));
+        let scene = match motion {
+            Some(motion) => Scene::drill(world, seed, motion, DRILL_S),
+            None => Scene::live(world, seed),
+        };
         let info =
             SourceInfo { name: format!("synthetic:{seed}"), width, height, frame_rate, live: false, stamped: false };
         Self { info, scene, next: 0, stop }
@@ -60,7 +69,7 @@ mod tests {
     #[test]
     fn pictures_follow_at_the_rate_until_a_stop() {
         let stop = Stop::default();
-        let mut source = Synthetic::new(4, None, (64, 48), 25.0, stop.clone());
+        let mut source = Synthetic::new((World::Studio, 4), None, (64, 48), 25.0, stop.clone());
         let mut frame = Frame::default();
         for n in 0..3 {
             assert_eq!(source.next_frame(&mut frame).unwrap(), Captured::Frame);
@@ -75,7 +84,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_pictures() {
         let pictures = |seed| {
-            let mut source = Synthetic::new(seed, None, (40, 30), 10.0, Stop::default());
+            let mut source = Synthetic::new((World::Studio, seed), None, (40, 30), 10.0, Stop::default());
             let mut frame = Frame::default();
             let mut all = Vec::new();
             for _ in 0..20 {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::pixels::Coding;
 use super::{Options, RATE, SIDE};
-use crate::synth::Motion;
+use crate::synth::{Motion, World};
 use crate::{Error, ErrorKind, Result};
 
 /// The forms that exist in this build, for messages.
@@ -46,6 +46,8 @@ pub(super) enum Address {
     Synthetic {
         /// Its seed.
         seed: u64,
+        /// The world that it is seen in.
+        world: World,
         /// What it does; if nothing is asked, all that there is.
         motion: Option<Motion>,
         /// What was asked after `?`.
@@ -225,16 +227,15 @@ impl Address {
             "" => 0,
             _ => seed.parse().map_err(|_| format!("seed `{seed}` is not a whole number from 0"))?,
         };
-        let mut motion = None;
-        let query = Query::with(query, "motion=NAME, ", |key, value| {
-            if key != "motion" {
-                return Ok(None);
-            }
-            let known = || Motion::every().map(Motion::label).collect::<Vec<_>>().join(", ");
-            let asked = Motion::from_label(value).ok_or_else(|| format!("motion `{value}` is none of {}", known()))?;
-            Ok(Some(motion.replace(asked).is_some()))
+        let (mut motion, mut world) = (None, None);
+        let known = || Motion::every().map(Motion::label).collect::<Vec<_>>().join(", ");
+        let of = |name: &str| Motion::from_label(name).ok_or_else(|| format!("motion `{name}` is none of {}", known()));
+        let query = Query::with(query, "motion=NAME, world=studio|wild, ", |key, value| match key {
+            "motion" => Ok(Some(motion.replace(of(value)?).is_some())),
+            "world" => Ok(Some(world.replace(value.parse()?).is_some())),
+            _ => Ok(None),
         })?;
-        Ok(Self::Synthetic { seed, motion, query })
+        Ok(Self::Synthetic { seed, world: world.unwrap_or_default(), motion, query })
     }
 
     fn bare(uri: &str, scheme: Option<&str>) -> Result<Self, String> {
@@ -326,8 +327,12 @@ mod tests {
 
     #[test]
     fn queries_are_checked() {
-        let synthetic =
-            |seed, size, frame_rate| Address::Synthetic { seed, motion: None, query: Query { size, frame_rate } };
+        let synthetic = |seed, size, frame_rate| Address::Synthetic {
+            seed,
+            world: World::Studio,
+            motion: None,
+            query: Query { size, frame_rate },
+        };
         assert_eq!(Address::parse("synthetic:").unwrap(), synthetic(0, None, None));
         assert_eq!(
             Address::parse("synthetic:7?size=320x240&fps=12.5").unwrap(),

@@ -30,7 +30,7 @@ enum Sleeve {
 }
 
 /// Any colour, cloth-like: mostly muted, at times bright or nearly black or white.
-fn cloth(dice: &mut Dice) -> [f32; 3] {
+pub(crate) fn cloth(dice: &mut Dice) -> [f32; 3] {
     let level = dice.between(15.0, 235.0);
     let spread = if dice.chance(0.4) { 90.0 } else { 30.0 };
     [0; 3].map(|_| (level + dice.between(-spread, spread)).clamp(8.0, 250.0))
@@ -171,6 +171,11 @@ impl Dresser<'_> {
         let crown = head + up * (0.28 * r) - front * (0.18 * r);
         let (nape, behind) = if look.long_hair { (-1.5, 0.8) } else { (-0.1, 0.4) };
         self.put(&round([crown, head + up * (nape * r) - front * (behind * r)], [1.02 * r, 0.7 * r], look.hair));
+    }
+
+    /// Adds a round bar between `ends`.
+    pub(crate) fn bar(&mut self, ends: [Vec3; 2], radius: f32, color: [f32; 3]) {
+        self.put(&round(ends, [radius; 2], color));
     }
 
     /// Adds a chair whose seat is `height` above the floor with its middle at `place`, facing as `axes` do.

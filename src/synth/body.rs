@@ -1,6 +1,8 @@
 //! The mannequin's skeleton: proportions, and from a pose to joints in the world.
 
+use super::World;
 use super::dice::Dice;
+use super::exercise::SEAT_DROP;
 use super::geometry::{Axes, Vec3, two_bones, v3};
 use super::pose::*;
 
@@ -29,9 +31,13 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub(crate) fn random(dice: &mut Dice) -> Self {
-        let height = (1.70 + 0.11 * dice.normal()).clamp(1.35, 2.0);
-        let girth = dice.between(0.8, 1.35);
+    /// A grown body; in the wild also children and people of all builds.
+    pub(crate) fn random(dice: &mut Dice, world: World) -> Self {
+        let wild = world == World::Wild;
+        let child = wild && dice.chance(0.12);
+        let height =
+            (1.70 + 0.11 * dice.normal()).clamp(1.35, 2.0) * if child { dice.between(0.65, 0.85) } else { 1.0 };
+        let girth = dice.between(0.8, if wild { 1.7 } else { 1.35 });
         let mut part = |share: f32, spread: f32| height * share * dice.between(1.0 - spread, 1.0 + spread);
         Self {
             height,
@@ -46,7 +52,7 @@ impl Body {
             upper_arm: part(0.168, 0.06),
             forearm: part(0.145, 0.06),
             hand: part(0.06, 0.15),
-            head: part(0.056, 0.1),
+            head: part(if child { 0.07 } else { 0.056 }, 0.1),
             stance: part(0.065, 0.6),
             girth,
             breadth: 0.5 * girth + 0.5 * part(1.0, 0.15) / height,
@@ -60,6 +66,11 @@ impl Body {
     /// Height of the hips in standing; knees are never quite straight.
     pub(crate) fn hip_height(&self) -> f32 {
         self.ankle + 0.992 * self.leg()
+    }
+
+    /// Height of a desk for it, seated: that of its elbows.
+    pub(crate) fn desk_height(&self) -> f32 {
+        self.hip_height() - SEAT_DROP * self.leg() + self.waist + self.chest - self.upper_arm
     }
 
     /// Arm directions that bring the wrist of either side to `target`, in the chest's axes and body heights from the
@@ -227,7 +238,7 @@ mod tests {
     fn bones_keep_their_lengths_and_feet_stand_on_the_floor() {
         for seed in 0..40 {
             let mut dice = Dice::new(seed, 0);
-            let body = Body::random(&mut dice);
+            let body = Body::random(&mut dice, World::Studio);
             let pose = Pose::standing().with(PELVIS_Y, dice.between(-0.5, 0.0)).with(PELVIS_Z, dice.between(-0.2, 0.1));
             let skeleton = body.solve(&pose, &Root { x: 1.0, z: -2.0, yaw: 0.7 }, 0.0);
             for s in &skeleton.sides {
@@ -241,7 +252,7 @@ mod tests {
 
     #[test]
     fn reaching_brings_the_wrist_there() {
-        let body = Body::random(&mut Dice::new(3, 0));
+        let body = Body::random(&mut Dice::new(3, 0), World::Studio);
         let target = v3(-0.02, -0.05, 0.2);
         let (upper, fore) = body.reach(target, v3(0.5, -1.0, 0.0));
         let wrist = v3(body.shoulder, 0.0, 0.0) + upper * body.upper_arm + fore * body.forearm;

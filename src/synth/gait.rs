@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_way_ends_at_its_target_and_turns_back() {
         let mut dice = Dice::new(5, 5);
-        let body = Body::random(&mut dice);
+        let body = Body::random(&mut dice, super::super::World::Studio);
         let targets = [Root { x: 2.0, z: -1.0, yaw: 0.0 }, Root { x: -1.0, z: 0.5, yaw: 0.0 }];
         for run in [false, true] {
             let from = Root::default();

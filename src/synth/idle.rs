@@ -60,11 +60,29 @@ fn talk(cast: &mut Cast, track: &mut Track, left: f32) {
 /// Hands go somewhere on the body, stay a while and come back.
 fn busy_hands(cast: &mut Cast, track: &mut Track, left: f32) {
     let side = cast.dice.side();
+    let pose = hands_on_body(cast, side);
+    track.to(cast.dice.between(0.5, 0.8), pose);
+    let until = track.duration() + (left - 1.4).clamp(0.0, 2.0);
+    let rubbing = cast.dice.chance(0.5);
+    while track.duration() < until {
+        if rubbing {
+            let (upper, fore) = pose.arm_directions(side);
+            let jitter = v3(cast.dice.normal(), cast.dice.normal(), cast.dice.normal()) * 0.07;
+            track.to(0.2, pose.arm(side, upper, fore + jitter));
+        } else {
+            track.hold(0.4);
+        }
+    }
+    track.to(cast.dice.between(0.45, 0.7), cast.base);
+}
+
+/// A hand, that of `side`, or both somewhere on the body.
+fn hands_on_body(cast: &mut Cast, side: usize) -> Pose {
     let base = cast.lively(cast.base, 0.6);
     let pole = v3(1.0, -0.6, 0.2);
     let body = cast.body;
     let one = |target, pole| body.reach(target, pole);
-    let pose = match cast.dice.whole(0, 7) {
+    match cast.dice.whole(0, 7) {
         // Scratches the head, or holds a phone to the ear.
         0 | 1 => {
             let (upper, fore) = one(v3(0.045, cast.dice.between(0.09, 0.17), 0.06), pole);
@@ -96,18 +114,17 @@ fn busy_hands(cast: &mut Cast, track: &mut Track, left: f32) {
             let (upper, fore) = one(v3(0.03, -0.13, 0.17), v3(0.5, -1.0, 0.0));
             base.arm(side, upper, fore).plus(HEAD_PITCH, 0.4)
         }
-    };
-    track.to(cast.dice.between(0.5, 0.8), pose);
-    let until = track.duration() + (left - 1.4).clamp(0.0, 2.0);
-    let rubbing = cast.dice.chance(0.5);
-    while track.duration() < until {
-        if rubbing {
-            let (upper, fore) = pose.arm_directions(side);
-            let jitter = v3(cast.dice.normal(), cast.dice.normal(), cast.dice.normal()) * 0.07;
-            track.to(0.2, pose.arm(side, upper, fore + jitter));
-        } else {
-            track.hold(0.4);
-        }
     }
-    track.to(cast.dice.between(0.45, 0.7), cast.base);
+}
+
+/// A pose to begin and end in that is not the usual one: hands on the body, weight on one leg, turned or bent a little.
+pub(crate) fn posture(cast: &mut Cast) -> Pose {
+    let side = cast.dice.side();
+    let pose = if cast.dice.chance(0.4) { hands_on_body(cast, side) } else { cast.lively(cast.base, 1.0) };
+    let way = cast.dice.between(-0.08, 0.08);
+    pose.plus(PELVIS_X, way)
+        .plus(PELVIS_ROLL, -0.6 * way)
+        .plus(SPINE_ROLL, 0.8 * way + cast.dice.between(-0.05, 0.05))
+        .plus(SPINE_TWIST, cast.dice.between(-0.2, 0.2))
+        .plus(SPINE_PITCH, cast.dice.between(-0.05, 0.15))
 }

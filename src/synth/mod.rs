@@ -5,7 +5,9 @@ mod appearance;
 mod backdrop;
 mod body;
 mod camera;
+mod desk;
 mod dice;
+mod everyday;
 mod exercise;
 mod gait;
 mod geometry;
@@ -13,6 +15,7 @@ mod gesture;
 mod idle;
 mod motion;
 mod other;
+mod person;
 mod pose;
 mod raster;
 mod scene;
@@ -22,6 +25,36 @@ mod script;
 mod tests;
 
 pub use scene::Scene;
+
+/// The world that mannequins are seen in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum World {
+    /// One grown body in good light, before a camera that is nearly still.
+    #[default]
+    Studio,
+    /// What cameras meet in homes and offices: others who are there too, desks, children, tasks begun and given up, any distance,
+    /// moving backgrounds, bad light and bad pictures.
+    Wild,
+}
+
+impl World {
+    /// Its name.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Studio => "studio",
+            Self::Wild => "wild",
+        }
+    }
+}
+
+impl std::str::FromStr for World {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = [Self::Studio, Self::Wild].into_iter().find(|world| world.label() == name);
+        known.ok_or_else(|| format!("world `{name}` is neither studio nor wild"))
+    }
+}
 
 /// What a mannequin can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

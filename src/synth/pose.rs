@@ -153,6 +153,43 @@ impl Track {
         }
     }
 
+    /// The same, taking `factor` times as long; a flight takes its own time, so a track with one stays as it is.
+    pub(crate) fn slower(mut self, factor: f32) -> Self {
+        if self.flights.is_empty() {
+            self.keys.iter_mut().for_each(|key| key.0 *= factor);
+        }
+        self
+    }
+
+    /// The same with a stop of `seconds` at the key after `share` of it; none in a track with a flight.
+    pub(crate) fn hesitating(mut self, share: f32, seconds: f32) -> Self {
+        let at = self.keys.partition_point(|key| key.0 < share * self.duration());
+        if self.flights.is_empty() && at + 1 < self.keys.len() {
+            self.keys[at + 1..].iter_mut().for_each(|key| key.0 += seconds);
+            let (t_s, pose) = self.keys[at];
+            self.keys.insert(at + 1, (t_s + seconds, pose));
+        }
+        self
+    }
+
+    /// `next` after this one, which ends where that begins.
+    pub(crate) fn then(mut self, next: &Track) -> Self {
+        let end_s = self.duration();
+        self.keys.extend(next.keys[1..].iter().map(|(t_s, pose)| (end_s + t_s, *pose)));
+        self.flights.extend(next.flights.iter().map(|flight| Flight { start_s: end_s + flight.start_s, ..*flight }));
+        self
+    }
+
+    /// Its first `seconds`, and back to where it began: something that was about to be done.
+    pub(crate) fn broken_off(&self, seconds: f32, back_s: f32) -> Self {
+        let begun = self.keys.iter().copied().take_while(|key| key.0 < seconds - 0.02);
+        let mut track = Self { keys: begun.collect(), flights: Vec::new() };
+        let (last_s, first) = (track.duration(), self.keys[0].1);
+        track.to(seconds - last_s, self.pose_at(seconds));
+        track.to(back_s, first);
+        track
+    }
+
     /// A flight of `height_m` from the last key on; returns how long it takes.
     pub(crate) fn take_off(&mut self, height_m: f32) -> f32 {
         let duration_s = 2.0 * (2.0 * height_m / GRAVITY).sqrt();
@@ -215,6 +252,32 @@ mod tests {
         let values: Vec<f32> = (0..130).map(|i| track.pose_at(i as f32 * 0.01).get(PELVIS_Y)).collect();
         assert!(values.iter().all(|v| (-1.0..=1.2001).contains(v)));
         assert!(values.windows(2).all(|v| (v[1] - v[0]).abs() < 0.15), "a jump between frames");
+    }
+
+    #[test]
+    fn tracks_can_be_slowed_stopped_joined_and_broken_off() {
+        let key = |v: f32| Pose::standing().with(PELVIS_Y, v);
+        let mut track = Track::new(key(0.0));
+        track.to(0.5, key(1.0));
+        track.to(0.5, key(0.0));
+        let at = |track: &Track, t_s: f32| track.pose_at(t_s).get(PELVIS_Y);
+        let slow = track.clone().slower(2.0);
+        assert!(slow.duration() == 2.0 && at(&slow, 1.0) == at(&track, 0.5));
+        let waits = track.clone().hesitating(0.3, 0.4);
+        assert!((waits.duration() - 1.4).abs() < 1e-6 && (at(&waits, 0.7) - 1.0).abs() < 1e-5);
+        let twice = track.clone().then(&track);
+        assert!(twice.duration() == 2.0 && (at(&twice, 1.5) - 1.0).abs() < 1e-5);
+        let broken = track.broken_off(0.25, 0.4);
+        assert!((broken.duration() - 0.65).abs() < 1e-6 && at(&broken, 0.65) == 0.0);
+        let highest = (0..65).map(|i| at(&broken, i as f32 * 0.01)).fold(0.0, f32::max);
+        assert!((highest - at(&track, 0.25)).abs() < 1e-4 && highest < 0.7, "{highest}");
+
+        let mut jump = track.clone();
+        jump.take_off(0.3);
+        jump.to(1.0, key(0.0));
+        let (slow, waits) = (jump.clone().slower(2.0), jump.clone().hesitating(0.1, 1.0));
+        assert!(slow.duration() == jump.duration() && waits.duration() == jump.duration());
+        assert!(track.then(&jump).lift_at(2.2) > 0.1);
     }
 
     #[test]

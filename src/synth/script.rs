@@ -8,7 +8,7 @@ use super::gait::Gait;
 use super::geometry::v3;
 use super::motion::{Cast, Performance, perform};
 use super::pose::{Pose, Track};
-use super::{Motion, Segment, idle};
+use super::{Motion, Segment, World, everyday, idle};
 
 /// One motion in a script.
 #[derive(Debug, Clone)]
@@ -36,6 +36,7 @@ impl Act {
 /// Who performs, where, and before which camera.
 #[derive(Debug, Clone)]
 pub(crate) struct Stage {
+    pub(crate) world: World,
     pub(crate) body: Body,
     pub(crate) camera: Camera,
     pub(crate) framing: Framing,
@@ -44,10 +45,14 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    fn new(dice: &mut Dice, framing: Framing, facing: f32, chair: bool) -> Self {
-        let body = Body::random(dice);
-        let camera = Camera::random(dice, framing, body.height);
-        Self { body, camera, framing, facing, chair }
+    fn new(dice: &mut Dice, world: World, (framing, facing): (Framing, f32), chair: bool) -> Self {
+        let body = Body::random(dice, world);
+        let camera = Camera::random(dice, world, framing, body.height);
+        Self { world, body, camera, framing, facing, chair }
+    }
+
+    fn wild(&self) -> bool {
+        self.world == World::Wild
     }
 }
 
@@ -67,8 +72,15 @@ impl Script {
     fn new(stage: &Stage, dice: &mut Dice, start_s: f32) -> Self {
         let upper = v3(dice.between(0.06, 0.35), -1.0, dice.between(-0.1, 0.25));
         let fore = v3(dice.between(-0.12, 0.1), -1.0, dice.between(0.05, 0.4));
-        let base = Pose::standing().arms(upper, fore);
+        let mut base = Pose::standing().arms(upper, fore);
+        if stage.wild() && dice.chance(0.4) {
+            base = idle::posture(&mut Cast { dice, body: &stage.body, base });
+        }
         Self { acts: Vec::new(), base, root: Root { x: 0.0, z: 0.0, yaw: stage.facing }, start_s }
+    }
+
+    pub(crate) fn start_s(&self) -> f32 {
+        self.start_s
     }
 
     pub(crate) fn end_s(&self) -> f32 {
@@ -86,13 +98,24 @@ impl Script {
         self.acts.push(act);
     }
 
+    /// Begins on the chair.
+    fn sit(&mut self, stage: &Stage, dice: &mut Dice) {
+        self.base = exercise::seated(self.base, &mut Cast { dice, body: &stage.body, base: self.base });
+    }
+
     /// Nothing for about `seconds`; lying still if `lying`.
     fn pause(&mut self, stage: &Stage, dice: &mut Dice, seconds: f32, lying: bool) {
         let mut track = Track::new(self.base);
         if lying || dice.chance(0.15) {
             track.hold(seconds.max(0.1));
         } else {
-            track = idle::nothing(&mut Cast { dice, body: &stage.body, base: self.base }, seconds);
+            let desk = stage.framing == Framing::Desk;
+            let cast = &mut Cast { dice, body: &stage.body, base: self.base };
+            while stage.wild() && track.duration() < 0.6 * seconds && cast.dice.chance(0.6) {
+                track = track.then(&everyday::something(cast, desk));
+            }
+            let left = seconds - track.duration();
+            track = track.then(&idle::nothing(cast, left));
         }
         self.push(Motion::Nothing, Performance { track, gait: None });
     }
@@ -103,7 +126,9 @@ impl Script {
             let gait = self.way(stage, dice, motion == Motion::Run);
             Performance { track: Track::new(self.base), gait: Some(gait) }
         } else {
-            perform(motion, &mut Cast { dice, body: &stage.body, base: self.base })
+            let cast = &mut Cast { dice, body: &stage.body, base: self.base };
+            let performance = perform(motion, cast);
+            if stage.wild() { varied(motion, performance, cast) } else { performance }
         };
         self.push(motion, performance);
     }
@@ -127,6 +152,25 @@ impl Script {
         }
         Gait::along(dice, run, &stage.body, (self.root, &targets), false)
     }
+}
+
+/// `performance` of `motion` at another pace, with a stop in it, or twice: as people do it who were not asked to.
+fn varied(motion: Motion, performance: Performance, cast: &mut Cast) -> Performance {
+    let Performance { mut track, gait } = performance;
+    if gait.is_some() {
+        return Performance { track, gait };
+    }
+    let again = GESTURES.contains(&motion) || matches!(motion, Motion::Punch | Motion::Kick | Motion::Bend);
+    if again && cast.dice.chance(0.2) {
+        track = track.then(&perform(motion, cast).track);
+    }
+    if cast.dice.chance(0.15) {
+        track = track.hesitating(cast.dice.between(0.2, 0.8), cast.dice.between(0.1, 0.4));
+    }
+    // What falls falls at its own pace.
+    let spread = if motion == Motion::Fall { 0.2 } else { 0.6 };
+    let factor = cast.dice.between(-spread, spread).exp();
+    Performance { track: track.slower(factor), gait: None }
 }
 
 /// Which way a body faces for a motion, and how much of it is to be seen.
@@ -159,20 +203,23 @@ fn view(dice: &mut Dice, motion: Motion) -> (Framing, f32) {
 }
 
 /// The stage and script of a clip about `motion`; the last value is the number of the act that it is about.
-pub(crate) fn clip(dice: &mut Dice, motion: Motion) -> (Stage, Script, usize) {
-    let (framing, facing) = view(dice, motion);
+pub(crate) fn clip(dice: &mut Dice, world: World, motion: Motion) -> (Stage, Script, usize) {
+    let (mut framing, facing) = view(dice, motion);
     let on_chair = matches!(motion, Motion::SitDown | Motion::StandUp);
     let may_sit = GESTURES.contains(&motion) || motion == Motion::Nothing;
-    let sits = motion == Motion::StandUp || may_sit && dice.chance(0.07);
+    if world == World::Wild && may_sit && dice.chance(0.25) {
+        framing = Framing::Desk;
+    }
+    let sits = motion == Motion::StandUp || framing == Framing::Desk || may_sit && dice.chance(0.07);
     let decor = !matches!(motion, Motion::Walk | Motion::Run | Motion::Fall) && dice.chance(0.08);
-    let stage = Stage::new(dice, framing, facing, on_chair || sits || decor);
+    let stage = Stage::new(dice, world, (framing, facing), on_chair || sits || decor);
     let mut script = Script::new(&stage, dice, 0.0);
     if matches!(motion, Motion::Walk | Motion::Run) && framing == Framing::Far && dice.chance(0.4) {
         pass_through(dice, &stage, &mut script, motion == Motion::Run);
         return (stage, script, 1);
     }
     if sits {
-        script.base = exercise::seated(script.base, &mut Cast { dice, body: &stage.body, base: script.base });
+        script.sit(&stage, dice);
     }
     let lead = dice.between(1.6, 3.0);
     if motion == Motion::Nothing {
@@ -220,14 +267,52 @@ fn pass_through(dice: &mut Dice, stage: &Stage, script: &mut Script, run: bool) 
     script.pause(stage, dice, after, true);
 }
 
-/// The stage and script of a stretch of a live scene that begins at `start_s`: 20 to 60 seconds with one body.
-pub(crate) fn take(dice: &mut Dice, start_s: f32) -> (Stage, Script) {
-    let framing =
-        dice.pick(&[Framing::Upper, Framing::Upper, Framing::Whole, Framing::Whole, Framing::Far, Framing::Far]);
-    let chair = framing == Framing::Whole && dice.chance(0.6);
-    let facing = dice.between(-0.42, 0.42);
-    let stage = Stage::new(dice, framing, facing, chair);
+/// Somebody who is there from `start_s` to `end_s` as well, and does nothing that has a name: stands or walks by behind the one
+/// who acts.
+pub(crate) fn bystander(dice: &mut Dice, stage: &Stage, (start_s, end_s): (f32, f32)) -> (Body, Script) {
+    let facing = dice.between(-1.4, 1.4);
+    let stage = Stage { body: Body::random(dice, stage.world), facing, chair: false, ..stage.clone() };
     let mut script = Script::new(&stage, dice, start_s);
+    if dice.chance(0.5) {
+        let (x, z) = stage.camera.floor_at(dice.sign() * dice.between(0.15, 0.6), dice.between(0.3, 0.9));
+        script.root = Root { x, z, yaw: facing };
+        while script.end_s() < end_s {
+            let seconds = dice.between(2.0, 6.0);
+            script.pause(&stage, dice, seconds, false);
+        }
+        return (stage.body, script);
+    }
+    let mut way = dice.sign();
+    while script.end_s() < end_s {
+        let share = dice.between(0.2, 0.55);
+        let [enter, leave] = [-way, way].map(|side| stage.camera.floor_at(0.75 * side, share));
+        script.root = Root { x: enter.0, z: enter.1, yaw: 1.5 * way };
+        let waits = dice.between(0.2, 6.0);
+        script.pause(&stage, dice, waits, true);
+        let to = Root { x: leave.0, z: leave.1, yaw: 0.0 };
+        let run = dice.chance(0.15);
+        let gait = Gait::along(dice, run, &stage.body, (script.root, &[to]), true);
+        script.push(Motion::Nothing, Performance { track: Track::new(script.base), gait: Some(gait) });
+        way = dice.sign();
+    }
+    (stage.body, script)
+}
+
+/// The stage and script of a stretch of a live scene that begins at `start_s`: 20 to 60 seconds with one body.
+pub(crate) fn take(dice: &mut Dice, world: World, start_s: f32) -> (Stage, Script) {
+    let mut framing =
+        dice.pick(&[Framing::Upper, Framing::Upper, Framing::Whole, Framing::Whole, Framing::Far, Framing::Far]);
+    if world == World::Wild && framing == Framing::Upper && dice.chance(0.5) {
+        framing = Framing::Desk;
+    }
+    let desk = framing == Framing::Desk;
+    let chair = desk || framing == Framing::Whole && dice.chance(0.6);
+    let facing = dice.between(-0.42, 0.42);
+    let stage = Stage::new(dice, world, (framing, facing), chair);
+    let mut script = Script::new(&stage, dice, start_s);
+    if desk {
+        script.sit(&stage, dice);
+    }
     let end_s = start_s + dice.between(20.0, 48.0);
     while script.end_s() < end_s {
         let seconds = dice.between(1.0, 4.0);
@@ -256,10 +341,11 @@ pub(crate) fn take(dice: &mut Dice, start_s: f32) -> (Stage, Script) {
 
 /// The stage and script of a body that does `motion` again and again for `seconds`. What it does is drawn apart, so that body,
 /// camera and place are the same for all motions.
-pub(crate) fn drill(dice: &mut Dice, motion: Motion, seconds: f32) -> (Stage, Script) {
+pub(crate) fn drill(dice: &mut Dice, world: World, motion: Motion, seconds: f32) -> (Stage, Script) {
     let framing = dice.pick(&[Framing::Upper, Framing::Whole, Framing::Whole]);
     let facing = dice.between(-0.3, 0.3);
-    let stage = Stage::new(dice, framing, facing, matches!(motion, Motion::SitDown | Motion::StandUp));
+    let chair = matches!(motion, Motion::SitDown | Motion::StandUp);
+    let stage = Stage::new(dice, world, (framing, facing), chair);
     let dice = &mut Dice::new(dice.seed(), motion as u64);
     let mut script = Script::new(&stage, dice, 0.0);
     while script.end_s() < seconds {
@@ -284,7 +370,7 @@ fn choose(dice: &mut Dice, stage: &Stage) -> Motion {
     use Motion::*;
     let mut motions = GESTURES.to_vec();
     motions.push(Punch);
-    if stage.framing != Framing::Upper {
+    if !stage.framing.cuts_legs() {
         motions.extend([Kick, Bend, Squat, Jump, JumpingJack]);
         motions.extend_from_slice(match (stage.framing, stage.chair) {
             (_, true) => &[SitDown, SitDown, SitDown],

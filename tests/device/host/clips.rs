@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kinora::frame::Frame;
-use kinora::synth::{Motion, Scene};
+use kinora::synth::{Motion, Scene, World};
 
 use crate::shared::{CLIP_RATE, LEVELS, SCRIPT, STRETCH};
 
@@ -22,7 +22,7 @@ pub fn real() -> Option<PathBuf> {
 
 /// Pictures of the mannequin, RGB.
 pub fn mannequin(width: u32, height: u32) -> Vec<Vec<u8>> {
-    let mut scene = Scene::clip(3, Motion::JumpingJack);
+    let mut scene = Scene::clip(World::Studio, 3, Motion::JumpingJack);
     let render = |n| {
         let mut frame = Frame::new(width, height);
         scene.render((n as f64 / CLIP_RATE) as f32, &mut frame);

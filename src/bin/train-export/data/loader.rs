@@ -330,7 +330,8 @@ mod tests {
     #[test]
     fn endless_clips_never_repeat() {
         let input = crate::data::clip::tests::input(kinora::model::manifest::Colour::Motion);
-        let data: Arc<dyn Dataset> = Arc::new(crate::data::synth::Synth::new(&input, 1).unwrap());
+        let data: Arc<dyn Dataset> =
+            Arc::new(crate::data::synth::Synth::new(&input, kinora::synth::World::Studio, 1).unwrap());
         let clips: Vec<Vec<f32>> = Loader::new(data, Part::Train, wanted(19, 1, 1))
             .take(2)
             .flat_map(|batch| {

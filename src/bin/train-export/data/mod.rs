@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use kinora::capture::Source;
 use kinora::model::manifest::{Activation, Input};
+use kinora::synth::World;
 
 use crate::options::numbers;
 
@@ -100,9 +101,9 @@ pub trait Dataset: Send + Sync {
 /// Where clips come from.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DataArgs {
-    /// `synth` for the mannequin, or a folder with a folder of videos per class, or one of videos with a `labels.csv`: lines
+    /// `synth` for the mannequin, `wild` for the mannequin as cameras in homes and offices see people, or a folder with a folder of videos per class, or one of videos with a `labels.csv`: lines
     /// `FILE,LABEL,..`, any number of labels each
-    #[arg(long, value_name = "synth|DIR", default_value = "synth")]
+    #[arg(long, value_name = "synth|wild|DIR", default_value = "synth")]
     pub data: String,
     /// Lines `CLASS/FILE train|validation|test`; `split.txt` in the folder is found by itself
     #[arg(long, value_name = "FILE", conflicts_with_all = ["train_list", "test_list", "test_pattern", "validation_pattern"])]
@@ -150,7 +151,8 @@ pub struct DataArgs {
 /// Opens the data that `args` name, to be prepared as `input` asks. `seed` decides what is drawn by lot.
 pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Box<dyn Dataset>> {
     let opened: anyhow::Result<Box<dyn Dataset>> = match args.data.as_str() {
-        "synth" => synth::Synth::new(input, seed).map(|data| Box::new(data) as _),
+        "synth" => synth::Synth::new(input, World::Studio, seed).map(|data| Box::new(data) as _),
+        "wild" => synth::Synth::new(input, World::Wild, seed).map(|data| Box::new(data) as _),
         _ => folder::Folder::open(args, input).map(|data| Box::new(data) as _),
     };
     // What is wrong here is a flag or what it names.

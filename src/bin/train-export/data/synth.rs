@@ -18,11 +18,13 @@
 //! What comes before a window that has a past is what the scene shows then. Scenes of clips begin shortly before the action,
 //! so before their first picture they are taken to have run backwards: nothing stays nothing, and what moves has moved
 //! before. Live there are other actions before this one, so half of the training clips with a past are cut out of live scenes.
+//!
+//! There are two sets: that of the studio, and that of the wild, whose training clips are partly of the studio as well.
 
 use anyhow::ensure;
 use fastrand::Rng;
 use kinora::model::manifest::Input;
-use kinora::synth::{Motion, Scene, Segment};
+use kinora::synth::{Motion, Scene, Segment, World};
 
 use super::augment::{Look, Strength};
 use super::clip::{Makers, pictures};
@@ -52,21 +54,26 @@ const LIVE_FROM_S: f32 = 60.0;
 const MOSTLY: f32 = 0.6;
 /// How much faster and slower than the model's rate training clips are sampled.
 const RATE_JITTER: (f32, f32) = (0.65, 1.25);
+/// Share of the wild's training clips that come from there; the others are of the studio.
+const WILD: f32 = 0.65;
+/// In the wild an action may be slow: it can be recognised after this share of it at the earliest, but after so many seconds.
+const SLOW: (f32, f32) = (0.25, 1.0);
 
 /// The mannequin's clips.
 pub struct Synth {
     labels: Vec<String>,
     mirrored: Vec<Option<usize>>,
     makers: Makers,
+    world: World,
     seed: u64,
 }
 
 impl Synth {
-    /// Clips for `input`; training clips are drawn from `seed`.
-    pub fn new(input: &Input, seed: u64) -> anyhow::Result<Self> {
+    /// Clips of `world` for `input`; training clips are drawn from `seed`.
+    pub fn new(input: &Input, world: World, seed: u64) -> anyhow::Result<Self> {
         ensure!(input.frame_rate > 0.0 && input.frames > 0, "the model's frames and frame rate must be above zero");
         let labels: Vec<String> = Motion::ALL.iter().map(|m| m.label().to_string()).collect();
-        Ok(Self { mirrored: mirrored(&labels), labels, makers: Makers::new(input), seed })
+        Ok(Self { mirrored: mirrored(&labels), labels, makers: Makers::new(input), world, seed })
     }
 
     /// Time from the first to the last picture of a window.
@@ -80,13 +87,14 @@ impl Synth {
         let mut rng = Rng::with_seed(mix(&[scene_seed, 1]));
         // The mirrored scene of the other side shows this label.
         let other = self.mirrored[label].filter(|_| rng.bool());
+        let world = if self.world == World::Wild && rng.f32() < WILD { World::Wild } else { World::Studio };
         let live = past > 0 && rng.bool();
         let after = !live && Motion::ALL[label] == Motion::Nothing && rng.f32() < AFTER_ACTION;
         let shown = Motion::ALL[if after { rng.usize(..Motion::ALL.len()) } else { other.unwrap_or(label) }];
         let (mut scene, subject) = if live {
-            live_scene(&mut rng, scene_seed, shown)
+            live_scene(&mut rng, (world, scene_seed), shown)
         } else {
-            let scene = Scene::clip(scene_seed, shown);
+            let scene = Scene::clip(world, scene_seed, shown);
             let subject = scene.subject();
             (scene, subject)
         };
@@ -96,7 +104,7 @@ impl Synth {
             (subject.end_s + LONG_DONE_S, subject.end_s + AFTER_S)
         } else {
             // Live, nothing may be shorter than a window.
-            ends(subject, if live { 0.0 } else { self.span_s() / jitter })
+            ends(world, subject, if live { 0.0 } else { self.span_s() / jitter })
         };
         let end = first + rng.f32() * (last - first);
         let times = times(&mut rng, end, past + pictures(input), input.frame_rate * jitter);
@@ -120,7 +128,7 @@ impl Synth {
 
     fn fixed(&self, part: Part, index: u64, past: usize) -> anyhow::Result<Sample> {
         let label = (index % self.labels.len() as u64) as usize;
-        let mut scene = Scene::clip(scene_seed(part, mix(&[index])), Motion::ALL[label]);
+        let mut scene = Scene::clip(self.world, scene_seed(part, mix(&[index])), Motion::ALL[label]);
         let end = fixed_end(scene.subject(), self.span_s());
         let planes = self.makers.with(|maker| {
             maker.start(past);
@@ -165,7 +173,14 @@ impl Dataset for Synth {
     }
 
     fn describe(&self) -> String {
-        format!("the mannequin, {} motions, drawn at {}x{}, seed {}", self.labels.len(), SIZE.0, SIZE.1, self.seed)
+        let place = if self.world == World::Wild { " in the wild" } else { "" };
+        format!(
+            "the mannequin{place}, {} motions, drawn at {}x{}, seed {}",
+            self.labels.len(),
+            SIZE.0,
+            SIZE.1,
+            self.seed
+        )
     }
 }
 
@@ -175,8 +190,8 @@ fn scene_seed(part: Part, seed: u64) -> u64 {
 }
 
 /// A live scene, and when `motion` is done in it; nothing, when it is for long enough to be called so.
-fn live_scene(rng: &mut Rng, seed: u64, motion: Motion) -> (Scene, Segment) {
-    let mut scene = Scene::live(seed);
+fn live_scene(rng: &mut Rng, (world, seed): (World, u64), motion: Motion) -> (Scene, Segment) {
+    let mut scene = Scene::live(world, seed);
     let mut t = rng.f32() * LIVE_FROM_S;
     loop {
         let segment = scene.segment_at(t);
@@ -190,7 +205,7 @@ fn live_scene(rng: &mut Rng, seed: u64, motion: Motion) -> (Scene, Segment) {
 }
 
 /// First and last scene time at which a training window of `span_s` may end.
-fn ends(subject: Segment, span_s: f32) -> (f32, f32) {
+fn ends(world: World, subject: Segment, span_s: f32) -> (f32, f32) {
     let Segment { motion, start_s, end_s } = subject;
     if motion == Motion::Nothing {
         let first = start_s + LONG_DONE_S.max(MOSTLY * span_s);
@@ -202,6 +217,7 @@ fn ends(subject: Segment, span_s: f32) -> (f32, f32) {
         Motion::SwipeLeft | Motion::SwipeRight | Motion::Throw => seconds.max(RISING_ARM * lasts),
         _ => seconds.min(share * lasts),
     };
+    let known = if world == World::Wild { known.max((SLOW.0 * lasts).min(SLOW.1)) } else { known };
     (start_s + known, end_s + JUST_DONE_S)
 }
 
@@ -237,11 +253,11 @@ mod tests {
 
     #[test]
     fn windows_end_where_the_label_is_right_live() {
-        assert_eq!(ends(segment(Motion::Walk, 2.0, 5.0), 1.6), (2.5, 5.3));
-        assert_eq!(ends(segment(Motion::Punch, 2.0, 2.5), 1.6), (2.3, 2.8));
-        assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 1.0), (2.7, 6.0));
-        assert_eq!(ends(segment(Motion::Nothing, 2.0, 6.0), 2.0), (3.2, 6.0));
-        assert_eq!(ends(segment(Motion::Nothing, 2.0, 2.5), 2.0), (2.5, 2.5));
+        assert_eq!(ends(World::Studio, segment(Motion::Walk, 2.0, 5.0), 1.6), (2.5, 5.3));
+        assert_eq!(ends(World::Studio, segment(Motion::Punch, 2.0, 2.5), 1.6), (2.3, 2.8));
+        assert_eq!(ends(World::Studio, segment(Motion::Nothing, 2.0, 6.0), 1.0), (2.7, 6.0));
+        assert_eq!(ends(World::Studio, segment(Motion::Nothing, 2.0, 6.0), 2.0), (3.2, 6.0));
+        assert_eq!(ends(World::Studio, segment(Motion::Nothing, 2.0, 2.5), 2.0), (2.5, 2.5));
         assert_eq!(fixed_end(segment(Motion::Walk, 2.0, 5.0), 1.0), 4.0);
         assert_eq!(fixed_end(segment(Motion::Punch, 2.0, 3.0), 2.0), 3.5);
         assert_eq!(fixed_end(segment(Motion::Nothing, 2.0, 3.0), 2.0), 3.5);
@@ -252,13 +268,13 @@ mod tests {
     fn labels_are_those_of_the_scripts() {
         let span_s = 1.6;
         for (n, motion) in (0..4).flat_map(|n| Motion::ALL.map(|m| (n, m))) {
-            let scene = Scene::clip(n, motion);
+            let scene = Scene::clip(World::Studio, n, motion);
             let subject = scene.subject();
             assert_eq!(subject.motion, motion);
             assert!(subject.end_s > subject.start_s);
-            let (first, last) = ends(subject, span_s);
+            let (first, last) = ends(World::Studio, subject, span_s);
             for end in [first, (first + last) / 2.0, last] {
-                let mut scene = Scene::clip(n, motion);
+                let mut scene = Scene::clip(World::Studio, n, motion);
                 if motion == Motion::Nothing {
                     let now = scene.segment_at(end - 1e-3);
                     assert_eq!(now.motion, motion);
@@ -278,7 +294,7 @@ mod tests {
     #[test]
     fn after_an_action_there_is_nothing() {
         for (n, motion) in (0..4).flat_map(|n| Motion::ALL.map(|m| (n, m))) {
-            let mut scene = Scene::clip(n, motion);
+            let mut scene = Scene::clip(World::Studio, n, motion);
             let end_s = scene.subject().end_s;
             for after in [LONG_DONE_S, AFTER_S] {
                 assert_eq!(scene.segment_at(end_s + after).motion, Motion::Nothing, "{motion:?} seed {n}");
@@ -300,7 +316,7 @@ mod tests {
 
     #[test]
     fn labels_are_even_and_parts_apart() {
-        let data = Synth::new(&input(Colour::Motion), 3).unwrap();
+        let data = Synth::new(&input(Colour::Motion), World::Studio, 3).unwrap();
         let count = data.labels().len();
         assert_eq!(count, 17);
         for part in Part::ALL {
@@ -318,14 +334,16 @@ mod tests {
 
     #[test]
     fn clips_are_seeded_and_move() {
-        let data = Synth::new(&input(Colour::Motion), 3).unwrap();
+        let data = Synth::new(&input(Colour::Motion), World::Studio, 3).unwrap();
         let one = data.sample(Part::Train, 5, 1, 0).unwrap();
         assert!(one == data.sample(Part::Train, 5, 1, 0).unwrap());
         assert_eq!(Some(&one.labels), data.shown(Part::Train, 5).as_ref());
         assert_eq!(one.planes.len(), 3 * 4 * 24 * 24);
         assert!(one != data.sample(Part::Train, 5, 2, 0).unwrap());
         let test = data.sample(Part::Test, 1, 1, 0).unwrap();
-        assert!(test == Synth::new(&input(Colour::Motion), 4).unwrap().sample(Part::Test, 1, 9, 0).unwrap());
+        assert!(
+            test == Synth::new(&input(Colour::Motion), World::Studio, 4).unwrap().sample(Part::Test, 1, 9, 0).unwrap()
+        );
         assert!(test != data.sample(Part::Validation, 1, 1, 0).unwrap());
         assert!(test.planes.iter().any(|v| v.abs() > 0.02), "a walking mannequin moves");
     }
@@ -334,7 +352,7 @@ mod tests {
     #[test]
     fn the_past_comes_before_the_window() {
         let (past, area) = (6, 24 * 24);
-        let data = Synth::new(&input(Colour::Motion), 3).unwrap();
+        let data = Synth::new(&input(Colour::Motion), World::Studio, 3).unwrap();
         let (window, longer) =
             (data.sample(Part::Test, 1, 1, 0).unwrap(), data.sample(Part::Test, 1, 1, past).unwrap());
         let frames = window.planes.len() / area / 3;
@@ -354,9 +372,9 @@ mod tests {
     #[test]
     fn every_motion_is_found_in_live_scenes() {
         for (seed, motion) in (0..3).flat_map(|seed| Motion::ALL.map(|motion| (seed, motion))) {
-            let (mut scene, segment) = live_scene(&mut Rng::with_seed(seed), seed, motion);
+            let (mut scene, segment) = live_scene(&mut Rng::with_seed(seed), (World::Studio, seed), motion);
             assert_eq!((segment.motion, scene.segment_at(segment.start_s + 1e-3)), (motion, segment));
-            let (first, last) = ends(segment, 0.0);
+            let (first, last) = ends(World::Studio, segment, 0.0);
             assert!(segment.start_s < first && first <= last, "{motion:?}: {segment:?}, {first} to {last}");
         }
     }

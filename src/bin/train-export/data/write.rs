@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kinora::display::{self, Format};
 use kinora::frame::Frame;
 use kinora::stop::Stop;
-use kinora::synth::{Motion, Scene};
+use kinora::synth::{Motion, Scene, World};
 use kinora::{Error, ErrorKind};
 
 use super::{Part, mix, usage};
@@ -26,6 +26,9 @@ pub struct SynthArgs {
     /// Folder to write; it must not exist or be empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// What they are seen in: `studio`, alone before a calm camera, or `wild`, as cameras in homes and offices see people
+    #[arg(long, value_name = "studio|wild", default_value = "studio")]
+    pub world: World,
     /// Clips of each class
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
     pub per_class: u32,
@@ -119,7 +122,7 @@ fn part(number: u32, args: &SynthArgs) -> Part {
 
 /// One performance with a little of what was before and after it, if that is nothing.
 fn write_clip(args: &SynthArgs, motion: Motion, number: u32, path: &Path) -> anyhow::Result<()> {
-    let mut scene = Scene::clip(mix(&[args.seed, u64::from(number), 4]), motion);
+    let mut scene = Scene::clip(args.world, mix(&[args.seed, u64::from(number), 4]), motion);
     let subject = scene.subject();
     let quiet = |scene: &mut Scene, t: f32| scene.segment_at(t).motion == Motion::Nothing;
     let before = if quiet(&mut scene, subject.start_s - 1e-3) { MARGIN_S } else { 0.0 };
@@ -147,7 +150,14 @@ mod tests {
     use crate::data::split::Listing;
 
     fn args(out: &Path, per_class: u32) -> SynthArgs {
-        SynthArgs { out: out.to_path_buf(), per_class, seed: 3, size: (64, 48), parts: vec![80, 10, 10] }
+        SynthArgs {
+            out: out.to_path_buf(),
+            world: World::Studio,
+            per_class,
+            seed: 3,
+            size: (64, 48),
+            parts: vec![80, 10, 10],
+        }
     }
 
     #[test]

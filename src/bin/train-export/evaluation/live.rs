@@ -10,7 +10,7 @@ use kinora::frame::Frame;
 use kinora::model::Bundle;
 use kinora::pipeline::{Intake, Recognizer, Runner};
 use kinora::stop::Stop;
-use kinora::synth::{Motion, Scene};
+use kinora::synth::{Motion, Scene, World};
 
 use super::events::{EventScore, Found, Span, percentile, score};
 use super::{EvaluateArgs, how, in_parallel, record, save, threads};
@@ -68,7 +68,7 @@ pub fn watch(
     events: &mut Vec<Event>,
     mut visit: impl FnMut(Duration, &[f32]),
 ) -> anyhow::Result<()> {
-    let mut source = Synthetic::new(seed, None, (CAMERA.0, CAMERA.1), CAMERA.2, Stop::default());
+    let mut source = Synthetic::new((World::Studio, seed), None, (CAMERA.0, CAMERA.1), CAMERA.2, Stop::default());
     let mut intake = Intake::new(&bundle.manifest.input);
     let (mut plane, mut frame) = (intake.plane(), Frame::default());
     while source.next_frame(&mut frame)? == Captured::Frame && frame.timestamp < duration {
@@ -114,7 +114,7 @@ pub fn reportable(bundle: &Bundle, allow: &[String]) -> kinora::Result<Vec<Motio
 
 /// Which of `motions` the mannequin of `seed` does until `duration`, and when.
 pub fn truth(seed: u64, duration: Duration, motions: &[Motion]) -> Vec<Span> {
-    let (mut scene, duration) = (Scene::live(seed), duration.as_secs_f64());
+    let (mut scene, duration) = (Scene::live(World::Studio, seed), duration.as_secs_f64());
     let (mut spans, mut t) = (Vec::new(), 0.0f32);
     while f64::from(t) < duration {
         let segment = scene.segment_at(t);
@@ -200,7 +200,7 @@ mod tests {
         assert!(spans.iter().all(|s| s.label != "nothing" && s.start < s.end && s.end <= 60.0));
         let walks = truth(3, Duration::from_secs(60), &[Motion::Walk]);
         assert_eq!(walks, spans.iter().filter(|s| s.label == "walk").cloned().collect::<Vec<_>>());
-        let mut scene = Scene::live(3);
+        let mut scene = Scene::live(World::Studio, 3);
         for span in &spans {
             assert_eq!(scene.segment_at(((span.start + span.end) / 2.0) as f32).motion.label(), span.label);
         }
