@@ -5,6 +5,7 @@ mod appearance;
 mod backdrop;
 mod body;
 mod camera;
+mod conditions;
 mod dice;
 mod exercise;
 mod gait;

@@ -5,6 +5,7 @@ use std::f32::consts::TAU;
 use super::appearance::{Dresser, Look};
 use super::backdrop::{Backdrop, Canvas};
 use super::body::Skeleton;
+use super::conditions::Conditions;
 use super::dice::Dice;
 use super::exercise::{SEAT_BEHIND, SEAT_DROP};
 use super::geometry::{Axes, v3};
@@ -38,6 +39,7 @@ struct Take {
     light: Light,
     shadow: bool,
     sway: Sway,
+    conditions: Conditions,
 }
 
 impl Take {
@@ -50,6 +52,7 @@ impl Take {
             light: Light { direction: [direction.x, direction.y, direction.z], ambient: dice.between(0.4, 0.8) },
             shadow: dice.chance(0.6),
             sway: Sway::random(dice),
+            conditions: Conditions::calm(),
             stage,
             script,
         }
@@ -191,33 +194,97 @@ impl Scene {
             return;
         }
         let Self { now, canvas, raster, limbs, .. } = self;
-        let (width, height) = (size.0 as f32, size.1 as f32);
-        let camera = &now.stage.camera;
-        let shift = camera.tremble(t_s);
-        let shift = (shift.0 * height, shift.1 * height);
-        canvas.prepare(&now.backdrop, size, 2.0 * camera.shake);
+        canvas.prepare(&now.backdrop, size, 2.0 * now.stage.camera.shake);
+        canvas.film.prepare(&now.conditions, size);
         let pixels = frame.data_mut();
+        let shutter_s = now.conditions.shutter_s;
+        let count = now.exposures(t_s, size, limbs);
+        for i in 0..count {
+            let share = (i as f32 + 0.5) / count as f32;
+            now.draw((t_s - shutter_s * share).max(0.0), (canvas, raster, limbs), size, pixels);
+            if count > 1 {
+                canvas.film.expose(pixels);
+            }
+        }
+        if count > 1 {
+            canvas.film.develop(count, pixels);
+        }
+        now.conditions.light(t_s, size, pixels);
+        canvas.sense(&now.backdrop, t_s, pixels);
+        now.conditions.transmit(t_s, &mut canvas.film, pixels);
+    }
+}
+
+impl Take {
+    /// The tremble at `t_s`, in pixels.
+    fn shift(&self, t_s: f32, height: f32) -> (f32, f32) {
+        let shift = self.stage.camera.tremble(t_s);
+        (shift.0 * height, shift.1 * height)
+    }
+
+    /// Adds what there is of body and furniture at `t_s` to `limbs`.
+    fn project(&self, t_s: f32, skeleton: &Skeleton, (width, height): (f32, f32), limbs: &mut Vec<Limb>) {
+        let shift = self.shift(t_s, height);
+        self.dress(skeleton, &mut Dresser { camera: &self.stage.camera, size: (width, height), shift, limbs });
+    }
+
+    /// How many exposures the picture at `t_s` is made of.
+    fn exposures(&self, t_s: f32, (width, height): (usize, usize), limbs: &mut Vec<Limb>) -> usize {
+        if self.conditions.shutter_s <= 0.0 {
+            return 1;
+        }
+        let size = (width as f32, height as f32);
+        let before_s = (t_s - self.conditions.shutter_s).max(0.0);
+        limbs.clear();
+        self.project(before_s, &self.skeleton(before_s), size, limbs);
+        let half = limbs.len();
+        self.project(t_s, &self.skeleton(t_s), size, limbs);
+        Conditions::exposures(&limbs[..half], &limbs[half..])
+    }
+
+    /// Draws what is to be seen at `t_s`, before anything that a sensor does to it.
+    fn draw(
+        &self,
+        t_s: f32,
+        (canvas, raster, limbs): (&Canvas, &mut Raster, &mut Vec<Limb>),
+        size: (usize, usize),
+        pixels: &mut [u8],
+    ) {
+        let (width, height) = (size.0 as f32, size.1 as f32);
+        let camera = &self.stage.camera;
+        let shift = self.shift(t_s, height);
         canvas.copy(shift, pixels);
-        canvas.drift(&now.backdrop, t_s, pixels);
-        let skeleton = now.skeleton(t_s);
-        if now.shadow {
+        canvas.drift(&self.backdrop, t_s, pixels);
+        self.conditions.draw_movers(t_s, size, shift, pixels);
+        let skeleton = self.skeleton(t_s);
+        limbs.clear();
+        self.project(t_s, &skeleton, (width, height), limbs);
+        raster.begin(size.0, size.1);
+        if let Some(wall) = &self.conditions.wall {
+            let floor = (0.5 + self.backdrop.floor_row) * height + shift.1;
+            wall.cast(limbs, ((width, height), shift), floor, raster, pixels);
+        }
+        if self.shadow {
             let middle = v3(skeleton.pelvis.x, 0.0, skeleton.pelvis.z);
             if let Some(at) = camera.project(middle, (width, height), shift) {
                 let flat = camera.view(v3(0.0, 1.0, 0.0)).z.abs().max(0.04);
                 canvas.shadow((at.x, at.y), (0.42 * at.scale, 0.42 * at.scale * flat), pixels);
             }
         }
-        limbs.clear();
-        now.dress(&skeleton, &mut Dresser { camera, size: (width, height), shift, limbs });
         limbs.sort_unstable_by(|a, b| (b.from[3] + b.to[3]).total_cmp(&(a.from[3] + a.to[3])));
-        raster.begin(size.0, size.1);
-        limbs.iter().for_each(|limb| raster.draw(limb, &now.light, pixels));
-        canvas.sense(&now.backdrop, t_s, pixels);
+        limbs.iter().for_each(|limb| raster.draw(limb, &self.light, pixels));
     }
 }
 
 #[cfg(test)]
 impl Scene {
+    /// The same scene under other conditions.
+    pub(crate) fn under(mut self, conditions: Conditions) -> Self {
+        self.now.conditions = conditions;
+        self.canvas.clear();
+        self
+    }
+
     /// The joints at `t_s`.
     pub(crate) fn skeleton(&self, t_s: f32) -> Skeleton {
         self.now.skeleton(t_s)
