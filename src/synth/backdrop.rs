@@ -1,6 +1,7 @@
 //! What is behind a mannequin: drawn once per scene and size, with a margin for a trembling camera. Then per frame: a
 //! shifted copy, a shadow, and at the end brightness and noise of a sensor.
 
+use super::conditions::Film;
 use super::dice::{Dice, mix};
 
 /// A rectangle in picture heights from the middle, with a fill.
@@ -29,7 +30,7 @@ pub(crate) struct Backdrop {
     wall: [[f32; 3]; 2],
     floor: [f32; 3],
     /// Row where the floor begins, from the middle down, in picture heights.
-    floor_row: f32,
+    pub(crate) floor_row: f32,
     skirting: f32,
     clouds: f32,
     grain: f32,
@@ -191,12 +192,14 @@ pub(crate) struct Canvas {
     margin: usize,
     pixels: Vec<u8>,
     noise: Vec<i8>,
+    pub(crate) film: Film,
 }
 
 impl Canvas {
     /// Forgets the backdrop: another scene begins.
     pub(crate) fn clear(&mut self) {
         self.size = (0, 0);
+        self.film.clear();
     }
 
     /// Draws the backdrop if the size is new; `shake` is the largest shift in picture heights.

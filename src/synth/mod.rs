@@ -5,6 +5,7 @@ mod appearance;
 mod backdrop;
 mod body;
 mod camera;
+mod conditions;
 mod desk;
 mod dice;
 mod everyday;
@@ -20,6 +21,7 @@ mod pose;
 mod raster;
 mod scene;
 mod script;
+mod take;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! A small software rasteriser for solid limbs: tapered capsules with a depth test, shading across their width and
 //! soft edges. It allocates only when the picture's size changes.
 
+use std::ops::Range;
+
 /// A limb as it is seen: from one end to the other, in pixels; depth in metres.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Limb {
@@ -66,14 +68,12 @@ impl Raster {
     pub(crate) fn draw(&mut self, limb: &Limb, light: &Light, pixels: &mut [u8]) {
         let span = Span::of(limb);
         let reach = limb.from[2].max(limb.to[2]) + 1.0;
-        let rows = |y: f32| y.clamp(0.0, self.height as f32) as usize;
-        let (top, bottom) =
-            (rows(limb.from[1].min(limb.to[1]) - reach), rows(limb.from[1].max(limb.to[1]) + reach + 1.0));
-        if top >= bottom || !reach.is_finite() {
+        let rows = self.rows(limb, reach);
+        if rows.is_empty() || !reach.is_finite() {
             return;
         }
-        self.dirty = (self.dirty.0.min(top), self.dirty.1.max(bottom));
-        for y in top..bottom {
+        self.dirty = (self.dirty.0.min(rows.start), self.dirty.1.max(rows.end));
+        for y in rows {
             let (left, right) = span.columns(limb, y as f32 + 0.5, reach, self.width);
             if left < right {
                 let at = y * self.width;
@@ -82,6 +82,50 @@ impl Raster {
                 span.row(limb, light, (left as f32 + 0.5, y as f32 + 0.5), depths, row);
             }
         }
+    }
+
+    /// Rows that a limb can touch.
+    fn rows(&self, limb: &Limb, reach: f32) -> Range<usize> {
+        let row = |y: f32| y.clamp(0.0, self.height as f32) as usize;
+        row(limb.from[1].min(limb.to[1]) - reach)..row(limb.from[1].max(limb.to[1]) + reach + 1.0)
+    }
+}
+
+/// Shadows: the depth of a pixel serves as the share of the light that is left there, until they are laid over the picture.
+impl Raster {
+    /// Adds the shadow of `limb`, with an edge `soft` pixels wide. Where shadows overlap, the darker one counts.
+    pub(crate) fn cast(&mut self, limb: &Limb, soft: f32) {
+        let span = Span::of(limb);
+        let soft = soft.max(1.0);
+        let reach = limb.from[2].max(limb.to[2]) + 0.5 * soft;
+        if !reach.is_finite() {
+            return;
+        }
+        let rows = self.rows(limb, reach);
+        self.dirty = (self.dirty.0.min(rows.start), self.dirty.1.max(rows.end));
+        for y in rows {
+            let (left, right) = span.columns(limb, y as f32 + 0.5, reach, self.width);
+            let at = y * self.width;
+            let start = (left as f32 + 0.5, y as f32 + 0.5);
+            span.shade(limb, soft, start, &mut self.depth[at + left..at + right.max(left)]);
+        }
+    }
+
+    /// Lays the shadows over the rows of `pixels` above row `end`: where they are full, `strength` of the light is gone.
+    /// There are none afterwards.
+    pub(crate) fn darken(&mut self, strength: f32, end: f32, pixels: &mut [u8]) {
+        for y in self.dirty.0..self.dirty.1 {
+            let cells = y * self.width..(y + 1) * self.width;
+            let row = pixels[cells.start * 3..cells.end * 3].chunks_exact_mut(3);
+            for (left, pixel) in self.depth[cells].iter_mut().zip(row) {
+                if *left < 1.0 && (y as f32) < end {
+                    let keep = (256.0 * (1.0 - strength * (1.0 - *left))) as u32;
+                    pixel.iter_mut().for_each(|p| *p = ((u32::from(*p) * keep) >> 8) as u8);
+                }
+                *left = f32::MAX;
+            }
+        }
+        self.dirty = (self.height, 0);
     }
 }
 
@@ -113,6 +157,22 @@ impl Span {
         }
         let cut = |x: f32| x.clamp(0.0, width as f32) as usize;
         (cut(left), cut(right + 1.0))
+    }
+
+    /// Takes light from a row of pixels that begins at `start`.
+    fn shade(&self, limb: &Limb, soft: f32, start: (f32, f32), row: &mut [f32]) {
+        let py = start.1 - limb.from[1];
+        let r_slope = limb.to[2] - limb.from[2];
+        for (i, left) in row.iter_mut().enumerate() {
+            let px = start.0 + i as f32 - limb.from[0];
+            let along = px * self.dx + py * self.dy;
+            let aside = px * -self.dy + py * self.dx;
+            let t = (along * self.inverse).clamp(0.0, 1.0);
+            let beyond = (along - t * self.length) * limb.cap;
+            let outside = aside.hypot(beyond) - (limb.from[2] + r_slope * t);
+            // Half of the edge lies inside.
+            *left = left.min((outside / soft + 0.5).max(0.0));
+        }
     }
 
     fn row(&self, limb: &Limb, light: &Light, start: (f32, f32), depths: &mut [f32], row: &mut [u8]) {

@@ -1,18 +1,14 @@
 //! Mannequins, their place, camera and scripts, joined: what is to be seen at a time.
 
-use super::appearance::{Dresser, Look};
-use super::backdrop::{Backdrop, Canvas};
-use super::body::Skeleton;
-use super::camera::Framing;
-use super::desk::Desk;
+use super::backdrop::Canvas;
 use super::dice::Dice;
-use super::exercise::{SEAT_BEHIND, SEAT_DROP};
-use super::geometry::{Axes, v3};
-use super::person::Person;
-use super::raster::{Light, Limb, Raster};
-use super::script::{self, Script, Stage};
-use super::{Motion, Segment, World};
+use super::raster::{Limb, Raster};
+use super::take::Take;
+use super::{Motion, Segment, World, script};
 use crate::frame::Frame;
+
+#[cfg(test)]
+use super::{body::Skeleton, conditions::Conditions};
 
 /// A mannequin, its place, its camera and its script. After the first picture of a size, pictures of that size are drawn
 /// without allocation, except where a live scene cuts to another body.
@@ -27,72 +23,6 @@ pub struct Scene {
     canvas: Canvas,
     raster: Raster,
     limbs: Vec<Limb>,
-}
-
-/// A stretch with one camera and backdrop, and one body that acts.
-#[derive(Debug)]
-struct Take {
-    stage: Stage,
-    actor: Person,
-    /// Who else is there.
-    others: Vec<Person>,
-    desk: Option<Desk>,
-    backdrop: Backdrop,
-    light: Light,
-    shadow: bool,
-}
-
-impl Take {
-    fn new(dice: &mut Dice, (stage, script): (Stage, Script)) -> Self {
-        let behind = dice.between(0.6, 4.0);
-        let direction = v3(dice.between(-0.9, 0.9), dice.between(-1.0, 0.1), dice.between(0.4, 1.0)).unit();
-        let backdrop = Backdrop::random(dice, stage.camera.floor_row(-behind));
-        let look = Look::random(dice);
-        let light = Light { direction: [direction.x, direction.y, direction.z], ambient: dice.between(0.4, 0.8) };
-        let shadow = dice.chance(0.6);
-        let actor = Person::new(dice, stage.body.clone(), look, script);
-        let others = if stage.world == World::Wild { company(dice, &stage, &actor.script) } else { Vec::new() };
-        let desk = (stage.framing == Framing::Desk).then(|| Desk::random(dice, &stage.body));
-        Self { stage, actor, others, desk, backdrop, light, shadow }
-    }
-
-    /// The take of a live scene that begins at `start_s`.
-    fn live(world: World, seed: u64, number: u64, start_s: f32) -> Self {
-        let mut dice = Dice::new(seed, 1000 + number);
-        let parts = script::take(&mut dice, world, start_s);
-        Self::new(&mut dice, parts)
-    }
-
-    /// Everybody at `t_s`, the one who acts first.
-    fn people(&self, t_s: f32) -> impl Iterator<Item = (&Person, Skeleton)> {
-        std::iter::once(&self.actor).chain(&self.others).map(move |person| (person, person.skeleton(t_s)))
-    }
-
-    /// Puts bodies and furniture before the camera.
-    fn dress(&self, t_s: f32, dresser: &mut Dresser) {
-        let (body, look) = (&self.stage.body, &self.actor.look);
-        if self.stage.chair {
-            let axes = Axes::WORLD.yaw(self.stage.facing);
-            let place = axes.front * (-SEAT_BEHIND * body.leg() - 0.02);
-            let seat = body.hip_height() - SEAT_DROP * body.leg() - 0.055 * body.height * body.breadth - 0.03;
-            dresser.chair(look, &axes, place, seat.max(0.1));
-        }
-        if let Some(desk) = &self.desk {
-            desk.dress(dresser);
-        }
-        self.people(t_s).for_each(|(person, skeleton)| person.dress(&skeleton, dresser));
-    }
-}
-
-/// Who else is in the wild: mostly nobody.
-fn company(dice: &mut Dice, stage: &Stage, script: &Script) -> Vec<Person> {
-    let count = dice.pick(&[0, 0, 0, 1, 1, 2]);
-    let mut someone = || {
-        let (body, script) = script::bystander(dice, stage, (script.start_s(), script.end_s()));
-        let look = Look::random(dice);
-        Person::new(dice, body, look, script)
-    };
-    (0..count).map(|_| someone()).collect()
 }
 
 impl Scene {
@@ -159,29 +89,24 @@ impl Scene {
             return;
         }
         let Self { now, canvas, raster, limbs, .. } = self;
-        let (width, height) = (size.0 as f32, size.1 as f32);
-        let camera = &now.stage.camera;
-        let shift = camera.shift_at(t_s);
-        let shift = (shift.0 * height, shift.1 * height);
-        canvas.prepare(&now.backdrop, size, camera.largest_shift());
+        canvas.prepare(&now.backdrop, size, now.stage.camera.largest_shift());
+        canvas.film.prepare(&now.conditions, size);
         let pixels = frame.data_mut();
-        canvas.copy(shift, pixels);
-        canvas.drift(&now.backdrop, t_s, pixels);
-        if now.shadow {
-            for (_, skeleton) in now.people(t_s) {
-                let middle = v3(skeleton.pelvis.x, 0.0, skeleton.pelvis.z);
-                if let Some(at) = camera.project(middle, (width, height), shift) {
-                    let flat = camera.view(v3(0.0, 1.0, 0.0)).z.abs().max(0.04);
-                    canvas.shadow((at.x, at.y), (0.42 * at.scale, 0.42 * at.scale * flat), pixels);
-                }
+        let shutter_s = now.conditions.shutter_s;
+        let count = now.exposures(t_s, size, limbs);
+        for i in 0..count {
+            let share = (i as f32 + 0.5) / count as f32;
+            now.draw((t_s - shutter_s * share).max(0.0), (canvas, raster, limbs), size, pixels);
+            if count > 1 {
+                canvas.film.expose(pixels);
             }
         }
-        limbs.clear();
-        now.dress(t_s, &mut Dresser { camera, size: (width, height), shift, limbs });
-        limbs.sort_unstable_by(|a, b| (b.from[3] + b.to[3]).total_cmp(&(a.from[3] + a.to[3])));
-        raster.begin(size.0, size.1);
-        limbs.iter().for_each(|limb| raster.draw(limb, &now.light, pixels));
+        if count > 1 {
+            canvas.film.develop(count, pixels);
+        }
+        now.conditions.light(t_s, size, pixels);
         canvas.sense(&now.backdrop, t_s, pixels);
+        now.conditions.transmit(t_s, &mut canvas.film, pixels);
     }
 }
 
@@ -194,6 +119,13 @@ impl Scene {
     /// How many people there are.
     pub(crate) fn people(&self) -> usize {
         1 + self.now.others.len()
+    }
+
+    /// The same scene under other conditions.
+    pub(crate) fn under(mut self, conditions: Conditions) -> Self {
+        self.now.conditions = conditions;
+        self.canvas.clear();
+        self
     }
 
     /// The joints at `t_s`.
