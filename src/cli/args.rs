@@ -26,7 +26,7 @@ pub struct Arguments {
 const AFTER: &str = "\
 Sources:  v4l:/dev/video0?size=1280x720&fps=30&format=MJPG (or v4l:?name=C920, v4l: for the first camera),
           gst:PIPELINE, nokhwa:0, file:CLIP.mp4 (or just the path), rtsp://HOST/PATH, images:DIR?fps=10,
-          synthetic:SEED?size=640x480&fps=30
+          synthetic:SEED?size=640x480&fps=30 (and motion=NAME, world=wild)
 Displays: window, kms:/dev/dri/card0?connector=HDMI-A-1&mode=1280x720@60 (a screen without a desktop, each part may be
           left out), video:OUT.mp4, png:DIR, none
 Keys in the window and on the console: Esc or q quits; in the window f toggles full screen.
