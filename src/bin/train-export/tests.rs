@@ -50,16 +50,18 @@ fn copy_gestures(gestures: &Path, to: &Path, names: &[&str]) {
     }
 }
 
-/// Every architecture (but i3d-flow, which is i3d-rgb with other pictures, and takes minutes to make them), as narrow as it
-/// goes, learns by heart two clips of each of five gestures, trailers' nets what any number of labels say of them; what is
-/// exported of it, in floats and in integers, gives the trainer's logits (opening a bundle verifies that; of such nets, which
-/// make much of little, tract's integers, which are rounded elsewhere, are not near enough).
+/// Every architecture, as narrow as it goes, learns by heart two clips of each of five gestures, trailers' nets what any number of
+/// labels say of them, i3d-flow only one each of two, because optical flow takes its time; what is exported of it, in floats and
+/// in integers, gives the trainer's logits (opening a bundle verifies that; of such nets, which make much of little, tract's
+/// integers, which are rounded elsewhere, are not near enough).
 #[test]
 fn every_architecture_learns_real_clips() {
     let Some(gestures) = shared::folder("every_architecture_learns_real_clips", "gestures") else { return };
     let dir = tempfile::tempdir().unwrap();
-    let [classes, films] = ["classes", "films"].map(|name| dir.path().join(name));
+    let [classes, films, pair] = ["classes", "films", "pair"].map(|name| dir.path().join(name));
     copy_gestures(&gestures, &classes, &["train1", "train2", "validate"]);
+    copy_gestures(&gestures, &pair, &["train", "validate"]);
+    ["swipe_left", "swipe_right", "throw"].map(|class| std::fs::remove_dir_all(pair.join(class)).unwrap());
     std::fs::create_dir(&films).unwrap();
     let mut labels = String::new();
     for (class, shown) in [
@@ -89,18 +91,26 @@ fn every_architecture_learns_real_clips() {
         ("resnet3d-101(width=2)", 8, 48),
         ("resnet3d-152(width=2)", 8, 48),
         ("i3d-rgb(width=4)", 10, 224),
+        ("i3d-flow(width=4)", 10, 224),
         ("convlstm-edge(width=4)", 8, 32),
         ("convlstm-trailer(width=4)", 8, 48),
         ("lstm-trailer(width=4)", 8, 48),
     ];
     for (arch, frames, size) in nets {
         let path = |name: &str| dir.path().join(name).display().to_string();
-        let trailer = arch.contains("trailer");
-        let [data, out, bundle] = [if trailer { "films" } else { "classes" }, "run", "bundle"].map(path);
+        let (trailer, flow) = (arch.contains("trailer"), arch.contains("flow"));
+        let (data, classes) = match arch {
+            _ if trailer => ("films", 3),
+            _ if flow => ("pair", 2),
+            _ => ("classes", 5),
+        };
+        let [data, out, bundle] = [data, "run", "bundle"].map(path);
         let parts = if trailer { "--tbptt 3" } else { "" };
+        let (colour, batch, steps) = if flow { ("flow", 4, 12) } else { ("motion", 10, 24) };
         train_export(&format!(
-            "train --data {data} --validation-pattern validate {parts} --arch {arch} --colour motion --frames {frames} --size {size} --out {out} \
-             --steps 24 --batch 10 --lr 1e-2 --label-smoothing 0 --average 0 --validate-every 6 --precision f32 --workers 1"
+            "train --data {data} --validation-pattern validate {parts} --arch {arch} --colour {colour} --frames {frames} --size {size} --out {out} \
+             --steps {steps} --batch {batch} --lr 1e-2 --label-smoothing 0 --average 0 --validate-every {} --precision f32 --workers 1",
+            steps / 4
         ));
         let history = std::fs::read_to_string(dir.path().join("run/history.csv")).unwrap();
         let losses: Vec<f64> =
@@ -109,11 +119,11 @@ fn every_architecture_learns_real_clips() {
         assert!(losses.len() == 4 && losses[3] < 0.95 * losses[0], "{arch}: loss {losses:?}");
         train_export(&format!(
             "export --checkpoint {out} --out {bundle} --int8 --data {data} --validation-pattern validate \
-             --calibration-clips 5 --validation-clips 5"
+             --calibration-clips {classes} --validation-clips {classes}"
         ));
         let bundle = Bundle::load(Path::new(&bundle)).unwrap();
         let activation = if trailer { Activation::Sigmoid } else { Activation::Softmax };
-        assert_eq!((bundle.manifest.output.activation, bundle.labels.len()), (activation, if trailer { 3 } else { 5 }));
+        assert_eq!((bundle.manifest.output.activation, bundle.labels.len()), (activation, classes));
         for (engine, precision) in
             [(Choice::Native, Precision::F32), (Choice::Native, Precision::Int8), (Choice::Tract, Precision::F32)]
         {
