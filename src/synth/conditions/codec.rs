@@ -91,8 +91,8 @@ fn sums(blocks: &mut Blocks, spans: [usize; 3]) {
     }
 }
 
-/// 16 rows of pixels: brightness in two rows of blocks, and in one what blue and, in the last four, red have beyond it at
-/// half the resolution.
+/// 16 rows of pixels: brightness in two rows of blocks, and in one what blue and, in the last four, red have beyond it
+/// at half the resolution.
 struct Part {
     luma: [Blocks; 2],
     chroma: Blocks,

@@ -57,8 +57,8 @@ impl Film {
 
     /// Takes the mean of the `count` exposures since the last time.
     pub(crate) fn develop(&mut self, count: usize, pixels: &mut [u8]) {
-        // Of a few exposures only: sums stay within 16 bits, and their products with the inverse within 32. The inverse is
-        // rounded up, so that the mean of equal values is that value.
+        // Of a few exposures only: sums stay within 16 bits, and their products with the inverse within 32. The inverse
+        // is rounded up, so that the mean of equal values is that value.
         let (count, half) = (count.max(1) as u32, count as u32 / 2);
         let inverse = (1_u32 << 16).div_ceil(count);
         for (sum, p) in self.sums.iter_mut().zip(pixels) {
