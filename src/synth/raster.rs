@@ -91,17 +91,18 @@ impl Raster {
     }
 }
 
-/// Shadows: the depth of a pixel serves as the share of the light that is left there, until they are laid over the picture.
+/// Shadows: the depth of a pixel serves as the share of the light that is left there, until they are laid over the
+/// picture.
 impl Raster {
     /// Adds the shadow of `limb`, with an edge `soft` pixels wide. Where shadows overlap, the darker one counts.
     pub(crate) fn cast(&mut self, limb: &Limb, soft: f32) {
         let span = Span::of(limb);
         let soft = soft.max(1.0);
         let reach = limb.from[2].max(limb.to[2]) + 0.5 * soft;
-        if !reach.is_finite() {
+        let rows = self.rows(limb, reach);
+        if rows.is_empty() || !reach.is_finite() {
             return;
         }
-        let rows = self.rows(limb, reach);
         self.dirty = (self.dirty.0.min(rows.start), self.dirty.1.max(rows.end));
         for y in rows {
             let (left, right) = span.columns(limb, y as f32 + 0.5, reach, self.width);
@@ -169,9 +170,14 @@ impl Span {
             let aside = px * -self.dy + py * self.dx;
             let t = (along * self.inverse).clamp(0.0, 1.0);
             let beyond = (along - t * self.length) * limb.cap;
-            let outside = aside.hypot(beyond) - (limb.from[2] + r_slope * t);
+            let radius = limb.from[2] + r_slope * t;
+            let square = aside * aside + beyond * beyond;
             // Half of the edge lies inside.
-            *left = left.min((outside / soft + 0.5).max(0.0));
+            let (inner, outer) = ((radius - 0.5 * soft).max(0.0), radius + 0.5 * soft);
+            if square < outer * outer && *left > 0.0 {
+                let within = square <= inner * inner && radius > 0.5 * soft;
+                *left = left.min(if within { 0.0 } else { ((square.sqrt() - radius) / soft + 0.5).max(0.0) });
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! Compression as bad cameras and slow networks have it: blocks of 8x8 pixels lose what is faint in them, colours twice as
-//! much.
+//! Compression as bad cameras and slow networks have it: blocks of 8x8 pixels lose what is faint in them, colours twice
+//! as much.
 
 use crate::synth::dice::Dice;
 
@@ -8,22 +8,32 @@ use crate::synth::dice::Dice;
 pub(super) struct Codec {
     /// What is less than this in a block is lost, in levels.
     step: f32,
-    /// By how much it becomes worse until a new beginning, and how often that is: none for cameras that send pictures one
-    /// by one.
+    /// By how much it becomes worse until a new beginning, and how often that is: not at all for cameras that send
+    /// pictures one by one.
     decay: f32,
     hz: f32,
 }
 
-/// Part of a picture, of one colour; or what makes it up.
-type Block = [[i16; 8]; 8];
+/// A place in eight blocks at once, which are done at the price of one.
+type Place = [i16; 8];
+
+/// Eight blocks side by side, row by row; or the patterns that make them up.
+type Blocks = [Place; 64];
+
+/// Columns of the picture in eight blocks.
+const WIDE: usize = 64;
+
+/// A row of so many pixels.
+type Row = [u8; WIDE * 3];
 
 /// How often each of the eight patterns that make up a row of a block changes its sign.
 const CHANGES: [u16; 8] = [0, 7, 3, 4, 1, 6, 2, 5];
 
 impl Codec {
-    pub(super) fn random(dice: &mut Dice) -> Self {
+    /// One that loses up to `most` levels.
+    pub(super) fn random(dice: &mut Dice, most: f32) -> Self {
         let decay = if dice.chance(0.4) { dice.between(0.2, 1.0) } else { 0.0 };
-        Self { step: 3.0 * dice.between(0.0, 2.3).exp(), decay, hz: dice.between(0.4, 2.0) }
+        Self { step: most * dice.between(-2.0, 0.0).exp(), decay, hz: dice.between(0.4, 2.0) }
     }
 
     /// Does it to the picture taken at `t_s`.
@@ -32,10 +42,10 @@ impl Codec {
         let step = self.step * (1.0 + self.decay * (turn - turn.floor()));
         let (luma, chroma) = (thresholds(step), thresholds(2.0 * step));
         for top in (0..height).step_by(16) {
-            for left in (0..width).step_by(16) {
+            for left in (0..width).step_by(WIDE) {
                 let mut part = Part::read(pixels, (width, height), (left, top));
-                part.luma.iter_mut().for_each(|block| lose(block, &luma));
-                part.chroma.iter_mut().for_each(|block| lose(block, &chroma));
+                part.luma.iter_mut().for_each(|blocks| lose(blocks, &luma));
+                lose(&mut part.chroma, &chroma);
                 part.write(pixels, (width, height), (left, top));
             }
         }
@@ -43,106 +53,125 @@ impl Codec {
 }
 
 /// What is lost of each pattern: the finer, the more.
-fn thresholds(step: f32) -> Block {
-    let mut block = Block::default();
-    for (row, line) in block.iter_mut().enumerate() {
-        for (column, value) in line.iter_mut().enumerate() {
-            let fine = 1.0 + 0.15 * f32::from(CHANGES[row] + CHANGES[column]);
-            // A pattern of one level adds up to 8 times what it is worth.
-            *value = (8.0 * step * fine).min(30000.0) as i16;
+fn thresholds(step: f32) -> [i16; 64] {
+    let mut least = std::array::from_fn(|i| {
+        let fine = 1.0 + 0.15 * f32::from(CHANGES[i / 8] + CHANGES[i % 8]);
+        // A pattern of one level adds up to 8 times what it is worth.
+        (8.0 * step * fine).min(30000.0) as i16
+    });
+    least[0] = 0;
+    least
+}
+
+/// Loses from `blocks` what is fainter than `thresholds`. Their patterns are those of the Walsh-Hadamard transform, the
+/// poor man's cosine transform: it has no multiplication, and stays within 16 bits for values of 8 bits.
+fn lose(blocks: &mut Blocks, thresholds: &[i16; 64]) {
+    sums(blocks, [1, 2, 4]);
+    sums(blocks, [8, 16, 32]);
+    for (place, least) in blocks.iter_mut().zip(thresholds) {
+        for value in place {
+            let kept = if value.abs() < *least { 0 } else { *value };
+            *value = (kept + 4) >> 3;
         }
     }
-    block[0][0] = 0;
-    block
+    sums(blocks, [1, 2, 4]);
+    blocks.as_flattened_mut().iter_mut().for_each(|value| *value = (*value + 4) >> 3);
+    sums(blocks, [8, 16, 32]);
 }
 
-/// Loses from `block` what is fainter than `thresholds`.
-fn lose(block: &mut Block, thresholds: &Block) {
-    patterns(block);
-    for (value, least) in block.as_flattened_mut().iter_mut().zip(thresholds.as_flattened()) {
-        let kept = if value.abs() < *least { 0 } else { *value };
-        *value = (kept + 4) >> 3;
-    }
-    sums(block);
-    turn(block);
-    block.as_flattened_mut().iter_mut().for_each(|value| *value = (*value + 4) >> 3);
-    sums(block);
-    turn(block);
-}
-
-/// The share of each pattern in `block`: the Walsh-Hadamard transform, the poor man's cosine transform. It has no
-/// multiplication, and stays within 16 bits for values of 8 bits.
-fn patterns(block: &mut Block) {
-    sums(block);
-    turn(block);
-    sums(block);
-    turn(block);
-}
-
-/// Sums and differences of rows in all combinations.
-fn sums(block: &mut Block) {
-    for span in [1, 2, 4] {
-        for upper in (0..8).filter(|row| row & span == 0) {
-            for column in 0..8 {
-                let (a, b) = (block[upper][column], block[upper + span][column]);
-                block[upper][column] = a + b;
-                block[upper + span][column] = a - b;
+/// Sums and differences in all combinations of places that are `spans` apart.
+fn sums(blocks: &mut Blocks, spans: [usize; 3]) {
+    for span in spans {
+        for pair in blocks.chunks_exact_mut(2 * span) {
+            let (a, b) = pair.split_at_mut(span);
+            for (a, b) in a.as_flattened_mut().iter_mut().zip(b.as_flattened_mut()) {
+                (*a, *b) = (*a + *b, *a - *b);
             }
         }
     }
 }
 
-/// Makes rows of columns.
-fn turn(block: &mut Block) {
-    let old = *block;
-    for (row, line) in block.iter_mut().enumerate() {
-        for (column, value) in line.iter_mut().enumerate() {
-            *value = old[column][row];
-        }
-    }
-}
-
-/// 16x16 pixels: brightness in four blocks, and what blue and red have beyond it at half the resolution.
+/// 16 rows of pixels: brightness in two rows of blocks, and in one what blue and, in the last four, red have beyond it
+/// at half the resolution.
 struct Part {
-    luma: [Block; 4],
-    chroma: [Block; 2],
+    luma: [Blocks; 2],
+    chroma: Blocks,
 }
 
 impl Part {
-    /// Takes it out of the picture; beyond that's edges its last pixels go on.
+    /// Takes it out of the picture; beyond the edges of that its last pixels go on.
     fn read(pixels: &[u8], (width, height): (usize, usize), (left, top): (usize, usize)) -> Self {
-        let mut part = Self { luma: [Block::default(); 4], chroma: [Block::default(); 2] };
+        let mut part = Self { luma: [[[0; 8]; 64]; 2], chroma: [[0; 8]; 64] };
+        let count = WIDE.min(width - left);
+        let mut line: Row = [0; WIDE * 3];
         for y in 0..16 {
-            let row = (top + y).min(height - 1) * width;
-            for x in 0..16 {
-                let at = (row + (left + x).min(width - 1)) * 3;
-                let [r, g, b] = [0, 1, 2].map(|c| i16::from(pixels[at + c]));
-                // Halves of the usual weights: 16 bits are enough.
-                let luma = ((38 * r + 75 * g + 15 * b + 64) >> 7).min(255);
-                part.luma[y / 8 * 2 + x / 8][y % 8][x % 8] = luma - 128;
-                part.chroma[0][y / 2][x / 2] += b - luma;
-                part.chroma[1][y / 2][x / 2] += r - luma;
+            let at = (top + y).min(height - 1) * width + left;
+            line[..count * 3].copy_from_slice(&pixels[at * 3..][..count * 3]);
+            for x in count..WIDE {
+                line.copy_within((count - 1) * 3..count * 3, x * 3);
             }
+            part.take(&line, y);
         }
         // The sum of four; a quarter of the greatest difference is as wide as brightness.
-        part.chroma.as_flattened_mut().as_flattened_mut().iter_mut().for_each(|value| *value >>= 3);
+        part.chroma.as_flattened_mut().iter_mut().for_each(|value| *value >>= 3);
         part
+    }
+
+    fn take(&mut self, line: &Row, y: usize) {
+        // First apart by colour: what follows is then done for many pixels at once.
+        let mut colors = [[0; WIDE]; 3];
+        for (x, pixel) in line.as_chunks::<3>().0.iter().enumerate() {
+            (0..3).for_each(|c| colors[c][x] = i16::from(pixel[c]));
+        }
+        let [red, green, blue] = &mut colors;
+        for ((r, g), b) in red.iter_mut().zip(green.iter_mut()).zip(blue) {
+            // Halves of the usual weights: 16 bits are enough.
+            let bright = ((38 * *r + 75 * *g + 15 * *b + 64) >> 7).min(255);
+            (*r, *g, *b) = (*r - bright, bright - 128, *b - bright);
+        }
+        let [red, luma, blue] = &colors;
+        let places: &mut [Place] = &mut self.luma[y / 8][y % 8 * 8..][..8];
+        for (block, bright) in luma.as_chunks::<8>().0.iter().enumerate() {
+            (0..8).for_each(|x| places[x][block] = bright[x]);
+        }
+        let places: &mut [Place] = &mut self.chroma[y / 2 * 8..][..8];
+        for (color, first) in [(blue, 0), (red, 4)] {
+            for (block, more) in color.as_chunks::<16>().0.iter().enumerate() {
+                (0..8).for_each(|x| places[x][first + block] += more[2 * x] + more[2 * x + 1]);
+            }
+        }
     }
 
     /// Puts it where it was.
     fn write(&self, pixels: &mut [u8], (width, height): (usize, usize), (left, top): (usize, usize)) {
+        let count = WIDE.min(width - left) * 3;
+        let mut line: Row = [0; WIDE * 3];
         for y in 0..16.min(height - top) {
-            let row = (top + y) * width + left;
-            let line = &mut pixels[row * 3..][..16.min(width - left) * 3];
-            for (x, pixel) in line.chunks_exact_mut(3).enumerate() {
-                let luma = self.luma[y / 8 * 2 + x / 8][y % 8][x % 8] + 128;
-                let [blue, red] = [0, 1].map(|c| 2 * self.chroma[c][y / 2][x / 2]);
-                // From luma = 0.3 red + 0.59 green + 0.11 blue.
-                let green = -((65 * red + 25 * blue) >> 7);
-                for (value, more) in pixel.iter_mut().zip([red, green, blue]) {
-                    *value = (luma + more).clamp(0, 255) as u8;
-                }
+            self.give(y, &mut line);
+            pixels[((top + y) * width + left) * 3..][..count].copy_from_slice(&line[..count]);
+        }
+    }
+
+    fn give(&self, y: usize, line: &mut Row) {
+        let mut colors = [[0; WIDE]; 3];
+        let places: &[Place] = &self.chroma[y / 2 * 8..][..8];
+        for (color, first) in [(0, 4), (2, 0)] {
+            for (block, more) in colors[color].as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                (0..16).for_each(|x| more[x] = 2 * places[x / 2][first + block]);
             }
+        }
+        let places: &[Place] = &self.luma[y / 8][y % 8 * 8..][..8];
+        for (block, bright) in colors[1].as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            (0..8).for_each(|x| bright[x] = places[x][block] + 128);
+        }
+        let [red, green, blue] = &mut colors;
+        for ((r, g), b) in red.iter_mut().zip(green.iter_mut()).zip(blue) {
+            // From brightness = 0.3 red + 0.59 green + 0.11 blue.
+            let more = -((65 * *r + 25 * *b) >> 7);
+            (*r, *g, *b) = (*g + *r, *g + more, *g + *b);
+        }
+        for (x, pixel) in line.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+            (0..3).for_each(|c| pixel[c] = colors[c][x].clamp(0, 255) as u8);
         }
     }
 }

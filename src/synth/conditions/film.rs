@@ -42,7 +42,7 @@ impl Film {
         if conditions.coarse {
             let half = width.div_ceil(2) * 3;
             self.small.resize(half * height.div_ceil(2), 0);
-            self.row.resize(half, 0);
+            self.row.resize(half + 6, 0);
         }
     }
 
@@ -57,8 +57,8 @@ impl Film {
 
     /// Takes the mean of the `count` exposures since the last time.
     pub(crate) fn develop(&mut self, count: usize, pixels: &mut [u8]) {
-        // Of a few exposures only: (255 * 4 + 2) * 2^16 / 4 stays far within 32 bits, and 2^16 / 3 is rounded up, so that
-        // the mean of equal values is that value.
+        // Of a few exposures only: sums stay within 16 bits, and their products with the inverse within 32. The inverse
+        // is rounded up, so that the mean of equal values is that value.
         let (count, half) = (count.max(1) as u32, count as u32 / 2);
         let inverse = (1_u32 << 16).div_ceil(count);
         for (sum, p) in self.sums.iter_mut().zip(pixels) {
@@ -98,29 +98,27 @@ impl Film {
             }
         }
         for (y, line) in pixels.chunks_exact_mut(stride.max(1)).enumerate() {
-            let (near, far) = neighbours(y, height.div_ceil(2));
+            let near = y / 2;
+            let far = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(height.div_ceil(2) - 1) };
             let (near, far) = (&self.small[near * half..][..half], &self.small[far * half..][..half]);
-            for (sum, (a, b)) in self.row.iter_mut().zip(near.iter().zip(far)) {
+            for (sum, (a, b)) in self.row[3..].iter_mut().zip(near.iter().zip(far)) {
                 *sum = 3 * u16::from(*a) + u16::from(*b);
             }
-            for (x, pixel) in line.chunks_exact_mut(3).enumerate() {
-                let (near, far) = neighbours(x, half / 3);
-                let (near, far) = (&self.row[near * 3..][..3], &self.row[far * 3..][..3]);
-                for (value, (a, b)) in pixel.iter_mut().zip(near.iter().zip(far)) {
-                    *value = ((3 * a + b + 8) >> 4) as u8;
-                }
+            // The first and the last once more, so that each has neighbours.
+            self.row.copy_within(3..6, 0);
+            self.row.copy_within(half..half + 3, half + 3);
+            for (pair, three) in line.chunks_mut(6).zip(self.row.windows(9).step_by(3)) {
+                let value = |c: usize, beside: usize| ((3 * three[3 + c] + three[beside + c] + 8) >> 4) as u8;
+                let (left, right) = pair.split_at_mut(3);
+                left.iter_mut().enumerate().for_each(|(c, p)| *p = value(c, 0));
+                right.iter_mut().enumerate().for_each(|(c, p)| *p = value(c, 6));
             }
         }
     }
 }
 
-/// The places of a row or column of half as many between which place `at` lies, the nearer first.
-fn neighbours(at: usize, count: usize) -> (usize, usize) {
-    let near = at / 2;
-    (near, if at.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(count - 1) })
-}
-
-/// Noise of standard deviation `amount` once two of its rows are added, each value close to the one of its colour before.
+/// Noise of standard deviation `amount` once two of its rows are added; each value is close to the one of its colour
+/// before.
 fn noise(seed: u64, amount: f32, count: usize) -> impl Iterator<Item = i8> {
     let mut word = seed;
     let mut before = [0; 3];

@@ -25,7 +25,7 @@ impl Lighting {
 
     /// Light of a room, with little of it if `dim`.
     pub(super) fn random(dice: &mut Dice, dim: bool) -> Self {
-        let level = if dim { dice.between(0.25, 0.6) } else { 1.0 };
+        let level = if dim { dice.between(0.4, 0.75) } else { 1.0 };
         let cast = if dice.chance(0.25) { dice.between(0.03, 0.13) } else { 0.0 };
         Self {
             tint: [0; 3].map(|_| level * (1.0 + dice.between(-cast, cast))),

@@ -8,6 +8,7 @@ mod film;
 mod light;
 mod screen;
 mod shadow;
+mod wind;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,8 @@ impl Conditions {
         }
         let movers = if dice.chance(0.4) { 1 + usize::from(dice.chance(0.25)) } else { 0 };
         let dim = dice.chance(0.15);
+        // What has lost so much already must keep the rest, or nobody could tell what is done.
+        let coarse = !dim && dice.chance(0.14);
         // The darker, the longer a camera exposes.
         let shutter_s = match dim {
             true if dice.chance(0.85) => dice.between(1.0 / 30.0, 1.0 / 15.0),
@@ -74,9 +77,9 @@ impl Conditions {
             wall: dice.chance(0.2).then(|| WallShadow::random(dice)),
             lighting: Lighting::random(dice, dim),
             shutter_s,
-            noise: if dim { dice.between(3.0, 10.0) } else { 0.0 },
-            coarse: dice.chance(0.12),
-            codec: dice.chance(0.3).then(|| Codec::random(dice)),
+            noise: if dim { dice.between(3.0, 9.0) } else { 0.0 },
+            coarse,
+            codec: dice.chance(0.3).then(|| Codec::random(dice, if dim || coarse { 10.0 } else { 22.0 })),
         }
     }
 

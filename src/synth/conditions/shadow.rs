@@ -26,8 +26,8 @@ impl WallShadow {
         }
     }
 
-    /// Darkens the picture where the shadow of `limbs` falls, above the row `floor` (in pixels) where the wall ends. The
-    /// picture is moved by `shift`.
+    /// Darkens the picture where the shadow of `limbs` falls, above the row `floor` (in pixels) where the wall ends.
+    /// The picture is moved by `shift`.
     pub(crate) fn cast(
         &self,
         limbs: &[Limb],

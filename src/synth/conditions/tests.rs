@@ -1,5 +1,5 @@
-//! Tests of conditions as a whole. With the environment variable `KINORA_LOOK` set to a folder, `looks` writes a contact
-//! sheet there, of other seeds with `KINORA_LOOK_FROM`, and `costs` says what they cost.
+//! Tests of conditions as a whole. With the environment variable `KINORA_LOOK` set to a folder, `looks` writes a
+//! contact sheet there, of other seeds with `KINORA_LOOK_FROM`, and `costs` says what they cost.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Instant;
@@ -84,7 +84,7 @@ fn costs() {
     println!("shutter: {:.2}", time(&only(|c| c.shutter_s = 1.0 / 30.0)) / calm);
     println!("coarse: {:.2}", time(&only(|c| c.coarse = true)) / calm);
     println!("noise: {:.2}", time(&only(|c| c.noise = 6.0)) / calm);
-    println!("codec: {:.2}", time(&only(|c| c.codec = Some(Codec::random(&mut Dice::new(1, 1))))) / calm);
+    println!("codec: {:.2}", time(&only(|c| c.codec = Some(Codec::random(&mut Dice::new(1, 1), 20.0)))) / calm);
     println!("wall: {:.2}", time(&only(|c| c.wall = Some(WallShadow::random(&mut Dice::new(1, 1))))) / calm);
     println!("dim: {:.2}", time(&only(|c| c.lighting = Lighting::random(&mut Dice::new(1, 1), true))) / calm);
     println!("mover: {:.2}", time(&|seed| Conditions { movers: vec![mover(seed)], ..Conditions::calm() }) / calm);
