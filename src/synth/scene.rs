@@ -48,7 +48,7 @@ impl Scene {
 
     fn of((world, seed): (World, u64), take: Option<u64>, subject: usize, now: Take) -> Self {
         let (canvas, raster) = (Canvas::default(), Raster::default());
-        Self { world, seed, take, subject, now, canvas, raster, limbs: Vec::with_capacity(48) }
+        Self { world, seed, take, subject, now, canvas, raster, limbs: Vec::with_capacity(200) }
     }
 
     /// Of a clip: the segment that it is about. Of a live scene: the first of the current body.
