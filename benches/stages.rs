@@ -56,9 +56,9 @@ fn prepare(c: &mut Criterion) {
 
 fn render(c: &mut Criterion) {
     let mut group = c.benchmark_group("render");
-    for size in SIZES {
-        let (mut scene, mut frame, mut n) = (Scene::live(World::Studio, 1), Frame::new(size.0, size.1), 0_u32);
-        group.bench_function(format!("{}x{}", size.0, size.1), |b| {
+    for (world, size) in [World::Studio, World::Wild].into_iter().flat_map(|world| SIZES.map(|size| (world, size))) {
+        let (mut scene, mut frame, mut n) = (Scene::live(world, 1), Frame::new(size.0, size.1), 0_u32);
+        group.bench_function(BenchmarkId::new(world.label(), format!("{}x{}", size.0, size.1)), |b| {
             b.iter(|| {
                 scene.render((n % 600) as f32 / 30.0, &mut frame);
                 n += 1;
