@@ -163,12 +163,12 @@ fn report_multilabel(args: &EvaluateArgs, bundle: &Bundle, counted: &MultiLabel,
 }
 
 /// Puts a figure into the bundle's manifest, if that is wanted.
-fn keep(args: &EvaluateArgs, bundle: &Bundle, figure: (&str, f64), on: &str) -> anyhow::Result<()> {
+fn keep(args: &EvaluateArgs, bundle: &Bundle, (figure, value): (&str, f64), on: &str) -> anyhow::Result<()> {
     let among = match args.labels.as_slice() {
         [] => String::new(),
         labels => format!(", among {}", labels.join(", ")),
     };
-    if args.record { record(bundle, &[figure], &format!("{on}{among}")) } else { Ok(()) }
+    if args.record { record(bundle, &[(figure, value, &format!("{on}{among}"))]) } else { Ok(()) }
 }
 
 /// Writes `metrics.json`.

@@ -1,28 +1,34 @@
-//! The decision's settings, chosen on live mannequins of seeds of their own: the engine says what it says once, then
-//! every combination of settings decides on that.
+//! The decision's settings, chosen on live mannequins of seeds of their own, and on mannequins that do what is no class: the
+//! engine says what it says once, then every combination of settings decides on that, then single labels get thresholds
+//! of their own.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kinora::decision::{Decision, Settings};
+use kinora::decision::{Decision, Settings, Thresholds};
 use kinora::engine::{self, Engine};
 use kinora::model::{Bundle, Manifest};
 use kinora::pipeline::{Recognizer, Runner};
+use kinora::synth::Motion;
 
 use super::events::{Span, score};
-use super::live::{Mean, found, mean, reportable, truth, watch};
+use super::live::{Mean, Show, found, mean, reportable, shows, truth, watch};
 use super::{in_parallel, rewrite, threads};
 
 /// From here on seeds are for choosing; those before are for reporting.
 pub const FIRST_SEED: u64 = 1001;
 
 const SMOOTHING_S: [f32; 4] = [0.0, 0.15, 0.3, 0.5];
-const ENTER: [f32; 10] = [0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7];
+const ENTER: [f32; 14] = [0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9];
+/// Of single labels: higher than that of all.
+const ENTER_ALONE: [f32; 8] = [0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98];
 /// Relative to `enter`.
-const EXIT: [f32; 3] = [0.5, 0.7, 0.9];
+const EXIT: [f32; 4] = [0.3, 0.5, 0.7, 0.9];
 const MIN_DURATION_S: [f32; 3] = [0.0, 0.25, 0.5];
 const MERGE_GAP_S: [f32; 2] = [0.3, 0.6];
 const LAG_S: [f32; 6] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7];
+/// How much better a threshold of its own for a label must be: less is chance.
+const LEAST_GAIN: f64 = 0.003;
 
 /// Of which bundle, and by how much.
 #[derive(Debug, clap::Args)]
@@ -42,6 +48,9 @@ pub struct ThresholdArgs {
     /// At most so many actions are to be reported in ten minutes of nothing, if that can be had
     #[arg(long, value_name = "N", default_value_t = 2.0)]
     pub false_alarms: f64,
+    /// How much F1 to give for one action less that is reported in a minute of motions that are no class
+    #[arg(long, value_name = "F1", default_value_t = 0.01)]
+    pub unknown_cost: f64,
     /// Write the settings into the bundle's manifest
     #[arg(long)]
     pub write: bool,
@@ -52,48 +61,55 @@ pub struct ThresholdArgs {
 
 /// What the engine said of one mannequin, and what that did.
 struct Watched {
-    seed: u64,
+    show: Show,
     said: Vec<(Duration, Vec<f32>)>,
     truth: Vec<Span>,
 }
+
+/// Settings and how good they are.
+type Judged = (Settings, Mean);
 
 /// Finds the best settings and prints them, with how good they are.
 pub fn command(args: &ThresholdArgs) -> anyhow::Result<()> {
     let bundle = Bundle::load(&args.model)?;
     let engine = engine::open(&bundle, &engine::Options::default())?;
     let motions = reportable(&bundle, &[])?;
+    let shows = shows(&bundle.labels, FIRST_SEED..FIRST_SEED + args.seeds, args.duration);
     let watch = |_: &mut (), index: usize| {
-        let seed = FIRST_SEED + index as u64;
-        let truth = truth(seed, Duration::from_secs(args.duration), &motions);
-        Ok(Watched { seed, said: said(args, &bundle, &*engine, seed)?, truth })
+        let show = shows[index];
+        Ok(Watched { show, said: said(&bundle, &*engine, show)?, truth: truth(show, &motions) })
     };
-    let all = in_parallel(threads(args.threads), args.seeds as usize, || Ok(()), watch)?;
-    let (before, candidates) = (&bundle.manifest.decision, candidates(&bundle.manifest.decision));
-    let judge = |_: &mut (), index: usize| judge(&bundle, &candidates[index], &all, args.duration as f64);
-    let means = in_parallel(threads(args.threads), candidates.len(), || Ok(()), judge)?;
-    let Some(best) = best(&means, (args.delay, args.false_alarms)) else { anyhow::bail!("no settings to choose from") };
-    let (settings, mean) = (&candidates[best], &means[best]);
-    println!("before: {}", row(before, &means[0]));
-    println!("best:   {}", row(settings, mean));
+    let all = in_parallel(threads(args.threads), shows.len(), || Ok(()), watch)?;
+    let judge = |candidates: Vec<Settings>| -> anyhow::Result<Vec<Judged>> {
+        let judge = |_: &mut (), index: usize| judge(&bundle, &candidates[index], &all);
+        let means = in_parallel(threads(args.threads), candidates.len(), || Ok(()), judge)?;
+        Ok(candidates.into_iter().zip(means).collect())
+    };
+    let judged = judge(candidates(&bundle.manifest.decision))?;
+    if let Some((settings, mean)) = judged.first() {
+        println!("before: {}", row(settings, mean));
+    }
+    let Some(mut chosen) = best(judged, args) else { anyhow::bail!("no settings to choose from") };
+    while let Some(better) = better(&chosen.1, judge(raised(&chosen.0, &bundle.labels))?, args) {
+        chosen = better;
+    }
+    let (decision, mean) = chosen;
+    println!("best:   {}", row(&decision, &mean));
     if args.write {
-        rewrite(&bundle, &Manifest { decision: settings.clone(), ..bundle.manifest.clone() })?;
+        rewrite(&bundle, &Manifest { decision, ..bundle.manifest.clone() })?;
     }
     Ok(())
 }
 
-/// Time and logits of every decision on the mannequin of `seed`.
-fn said(
-    args: &ThresholdArgs,
-    bundle: &Bundle,
-    engine: &dyn Engine,
-    seed: u64,
-) -> anyhow::Result<Vec<(Duration, Vec<f32>)>> {
-    let (manifest, duration) = (&bundle.manifest, Duration::from_secs(args.duration));
+/// Time and logits of every decision on `show`.
+fn said(bundle: &Bundle, engine: &dyn Engine, show: Show) -> anyhow::Result<Vec<(Duration, Vec<f32>)>> {
+    let manifest = &bundle.manifest;
     let decision = Decision::new(&bundle.labels, manifest.output.activation, manifest.decision.clone(), None)?;
     let mut recognizer = Recognizer::new(manifest, Runner::new(engine, manifest)?, decision, manifest.run.hop);
     let mut said = Vec::new();
-    watch(&mut recognizer, bundle, seed, duration, &mut Vec::new(), |t, logits| said.push((t, logits.to_vec())))?;
-    log::info!("mannequin {seed}: {} decisions", said.len());
+    watch(&mut recognizer, bundle, show, &mut Vec::new(), |t, logits| said.push((t, logits.to_vec())))?;
+    let does = show.unknown.map_or("live", Motion::label);
+    log::info!("mannequin {}, {does}: {} decisions", show.seed, said.len());
     Ok(said)
 }
 
@@ -118,67 +134,157 @@ fn candidates(before: &Settings) -> Vec<Settings> {
     all
 }
 
-fn judge(bundle: &Bundle, settings: &Settings, all: &[Watched], duration_s: f64) -> anyhow::Result<Mean> {
+/// `settings` with a higher threshold for a single label, every label and every threshold. It ends as before: what is sure
+/// once may be less so in its middle.
+fn raised(settings: &Settings, labels: &[String]) -> Vec<Settings> {
+    let mut all = Vec::new();
+    for label in labels.iter().filter(|label| **label != settings.nothing) {
+        let now = settings.thresholds(label);
+        for enter in ENTER_ALONE.into_iter().filter(|enter| *enter > now.enter) {
+            let mut settings = settings.clone();
+            settings.labels.insert(label.clone(), Thresholds { enter, ..now });
+            all.push(settings);
+        }
+    }
+    all
+}
+
+fn judge(bundle: &Bundle, settings: &Settings, all: &[Watched]) -> anyhow::Result<Mean> {
     let mut scores = Vec::with_capacity(all.len());
-    for Watched { seed, said, truth } in all {
+    for Watched { show, said, truth } in all {
         let mut events = Vec::new();
         let mut decision = Decision::new(&bundle.labels, bundle.manifest.output.activation, settings.clone(), None)?;
         said.iter().for_each(|(t, logits)| decision.step(*t, logits, &mut events));
         decision.finish(said.last().map_or(Duration::ZERO, |(t, _)| *t), &mut events);
-        scores.push((*seed, score(truth, &found(&events, &bundle.labels), duration_s)));
+        scores.push((*show, score(truth, &found(&events, &bundle.labels), show.seconds as f64)));
     }
     Ok(mean(&scores))
 }
 
-/// The highest F1 among those whose median delay and false alarms are at most what is wanted; if none has both, among those
-/// that have one, or else among all.
-fn best(means: &[Mean], (delay, alarms): (f64, f64)) -> Option<usize> {
-    let missed = |mean: &Mean| {
-        let fast = mean.delay_p50_s.is_some_and(|s| s <= delay);
-        let quiet = mean.false_alarms_per_10_min.is_none_or(|n| n <= alarms);
-        usize::from(!fast) + usize::from(!quiet)
-    };
-    let least = means.iter().map(missed).min()?;
-    let allowed = means.iter().enumerate().filter(|(_, mean)| missed(mean) == least);
-    allowed.max_by(|a, b| a.1.f1.total_cmp(&b.1.f1)).map(|(index, _)| index)
+/// The one of the highest value among those whose median delay and false alarms are at most what is wanted; if none has both,
+/// among those that have one, or else among all.
+fn best(judged: Vec<Judged>, args: &ThresholdArgs) -> Option<Judged> {
+    let least = judged.iter().map(|(_, mean)| missed(mean, args)).min()?;
+    let allowed = judged.into_iter().filter(|(_, mean)| missed(mean, args) == least);
+    allowed.max_by(|a, b| value(&a.1, args).total_cmp(&value(&b.1, args)))
+}
+
+/// The best one that misses no more than `now`, has fewer false alarms where nothing is of any class, and is worth it.
+fn better(now: &Mean, mut judged: Vec<Judged>, args: &ThresholdArgs) -> Option<Judged> {
+    judged.retain(|(_, mean)| mean.unknown_per_min < now.unknown_per_min && missed(mean, args) <= missed(now, args));
+    best(judged, args).filter(|(_, mean)| value(mean, args) > value(now, args) + LEAST_GAIN)
+}
+
+/// How many of the two limits are missed.
+fn missed(mean: &Mean, args: &ThresholdArgs) -> usize {
+    let fast = mean.delay_p50_s.is_some_and(|s| s <= args.delay);
+    let quiet = mean.false_alarms_per_10_min.is_none_or(|n| n <= args.false_alarms);
+    usize::from(!fast) + usize::from(!quiet)
+}
+
+/// F1, less what is reported where nothing is of any class.
+fn value(mean: &Mean, args: &ThresholdArgs) -> f64 {
+    mean.f1 - args.unknown_cost * mean.unknown_per_min.unwrap_or(0.0)
 }
 
 fn row(settings: &Settings, mean: &Mean) -> String {
-    let Settings { smoothing_s, enter, exit, min_duration_s, merge_gap_s, lag_s, .. } = settings;
+    let Settings { smoothing_s, enter, exit, min_duration_s, merge_gap_s, lag_s, labels, .. } = settings;
     let delay = mean.delay_p50_s.map_or("-".into(), |s| format!("{s:.2} s"));
-    let alarms = mean.false_alarms_per_10_min.map_or("-".into(), |n| format!("{n:.1}"));
+    let [alarms, unknown] =
+        [mean.false_alarms_per_10_min, mean.unknown_per_min].map(|n| n.map_or("-".into(), |n| format!("{n:.1}")));
+    let alone: String = labels.iter().map(|(label, t)| format!(", {label} from {}", t.enter)).collect();
     format!(
-        "F1 {:.3}, median delay {delay}, {alarms} false alarms in 10 minutes of nothing with smoothing_s {smoothing_s}, enter {enter}, exit {exit:.3}, min_duration_s \
-         {min_duration_s}, merge_gap_s {merge_gap_s}, lag_s {lag_s}",
+        "F1 {:.3}, median delay {delay}, {alarms} false alarms in 10 minutes of nothing and {unknown} in a minute of motions \
+         that are no class with smoothing_s {smoothing_s}, enter {enter}, exit {exit:.3}, min_duration_s {min_duration_s}, \
+         merge_gap_s {merge_gap_s}, lag_s {lag_s}{alone}",
         mean.f1
     )
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+
+    fn args(delay: f64, false_alarms: f64) -> ThresholdArgs {
+        let model = PathBuf::new();
+        ThresholdArgs {
+            model,
+            seeds: 1,
+            duration: 1,
+            delay,
+            false_alarms,
+            unknown_cost: 0.01,
+            write: false,
+            threads: 1,
+        }
+    }
+
+    /// Settings whose `enter` is their number in hundredths, and of each F1, delay, alarms and alarms of the unknown.
+    fn judged(means: &[(f64, Option<f64>, f64, f64)]) -> Vec<Judged> {
+        let judged = |(index, &(f1, delay_p50_s, alarms, unknown))| {
+            let enter = index as f32 / 100.0;
+            let (false_alarms_per_10_min, unknown_per_min) = (Some(alarms), Some(unknown));
+            let mean = Mean { f1, delay_p50_s, false_alarms_per_10_min, unknown_per_min, ..Mean::default() };
+            (Settings { enter, ..Settings::default() }, mean)
+        };
+        means.iter().enumerate().map(judged).collect()
+    }
+
+    fn number(chosen: Option<Judged>) -> Option<usize> {
+        chosen.map(|(settings, _)| (settings.enter * 100.0).round() as usize)
+    }
 
     #[test]
     fn the_best_is_fast_and_quiet_enough_if_any_is() {
-        let mean = |f1, delay, alarms| Mean {
-            f1,
-            delay_p50_s: delay,
-            false_alarms_per_10_min: Some(alarms),
-            ..Mean::default()
-        };
-        let means = [
-            mean(0.5, Some(0.9), 0.0),
-            mean(0.8, Some(1.2), 1.0),
-            mean(0.6, Some(1.0), 2.0),
-            mean(0.9, Some(0.6), 3.0),
-            mean(0.0, None, 0.0),
-        ];
-        assert_eq!(best(&means, (1.0, 2.0)), Some(2));
-        assert_eq!(best(&means, (1.0, 1.5)), Some(0));
-        assert_eq!(best(&means, (0.5, 2.0)), Some(1));
-        assert_eq!(best(&means, (1.0, -1.0)), Some(3));
-        assert_eq!(best(&means, (0.5, -1.0)), Some(3));
-        assert_eq!(best(&[], (1.0, 2.0)), None);
+        let all = judged(&[
+            (0.5, Some(0.9), 0.0, 0.0),
+            (0.8, Some(1.2), 1.0, 0.0),
+            (0.6, Some(1.0), 2.0, 0.0),
+            (0.9, Some(0.6), 3.0, 0.0),
+            (0.0, None, 0.0, 0.0),
+        ]);
+        let best = |delay, alarms| number(best(all.clone(), &args(delay, alarms)));
+        assert_eq!(best(1.0, 2.0), Some(2));
+        assert_eq!(best(1.0, 1.5), Some(0));
+        assert_eq!(best(0.5, 2.0), Some(1));
+        assert_eq!(best(1.0, -1.0), Some(3));
+        assert_eq!(best(0.5, -1.0), Some(3));
+        assert_eq!(number(super::best(Vec::new(), &args(1.0, 2.0))), None);
+    }
+
+    #[test]
+    fn alarms_of_the_unknown_cost_what_was_said() {
+        let all = judged(&[(0.9, Some(0.5), 0.0, 8.0), (0.85, Some(0.5), 0.0, 2.0)]);
+        assert_eq!(number(best(all.clone(), &args(1.0, 2.0))), Some(1));
+        assert_eq!(number(best(all, &ThresholdArgs { unknown_cost: 0.005, ..args(1.0, 2.0) })), Some(0));
+    }
+
+    #[test]
+    fn a_threshold_of_its_own_must_be_worth_it() {
+        let now = judged(&[(0.9, Some(0.5), 1.0, 4.0)]).remove(0).1;
+        let better = |candidates: &[_]| number(better(&now, judged(candidates), &args(1.0, 2.0)));
+        let worth = (0.88, Some(0.5), 1.0, 1.0);
+        assert_eq!(better(&[worth]), Some(0));
+        let only_right_more_often = (0.95, Some(0.5), 1.0, 4.0);
+        let too_little = (0.89, Some(0.5), 1.0, 2.8);
+        let too_slow = (0.9, Some(1.1), 1.0, 0.0);
+        let too_loud = (0.9, Some(0.5), 2.1, 0.0);
+        assert_eq!(better(&[only_right_more_often, too_little, too_slow, too_loud]), None);
+        assert_eq!(better(&[too_slow, worth]), Some(1));
+        assert_eq!(better(&[]), None);
+    }
+
+    #[test]
+    fn single_labels_rise_and_end_as_before() {
+        let labels = ["nothing", "wave", "clap"].map(String::from);
+        let mut settings = Settings { enter: 0.9, exit: 0.3, ..Settings::default() };
+        settings.labels.insert("clap".into(), Thresholds { enter: 0.95, exit: 0.2 });
+        let all = raised(&settings, &labels);
+        let of = |settings: &Settings| labels.clone().map(|label| settings.thresholds(&label));
+        let enters: Vec<_> = all.iter().map(|s| of(s).map(|t| t.enter)).collect();
+        assert_eq!(enters, [[0.9, 0.95, 0.95], [0.9, 0.98, 0.95], [0.9, 0.9, 0.98]]);
+        assert!(all.iter().all(|s| s.check(&labels).is_ok() && of(s).map(|t| t.exit) == [0.3, 0.3, 0.2]));
     }
 
     #[test]
