@@ -81,18 +81,18 @@ fn last(runner: &mut Runner, input: &Input, planes: &[f32]) -> anyhow::Result<Ve
     Ok(logits.to_vec())
 }
 
-/// A clip to classify.
-struct Clip {
-    part: Part,
-    index: u64,
+/// A clip that takes part.
+pub struct Clip {
+    pub part: Part,
+    pub index: u64,
     /// What it shows: indices into [`Named::labels`]; one, unless the model says any number.
-    shown: Vec<usize>,
+    pub shown: Vec<usize>,
 }
 
 /// The labels that take part, by name.
 #[derive(Debug, PartialEq)]
-struct Named {
-    labels: Vec<String>,
+pub struct Named {
+    pub labels: Vec<String>,
     /// For each its index in the model.
     kept: Vec<usize>,
     /// For each label of the data its index here; `None` when it does not take part.
@@ -101,7 +101,7 @@ struct Named {
 
 impl Named {
     /// Matches the labels of data and model; `asked`: only these, if any are named.
-    fn new(data: &[String], model: &[String], asked: &[String]) -> anyhow::Result<Self> {
+    pub fn new(data: &[String], model: &[String], asked: &[String]) -> anyhow::Result<Self> {
         let known = |label: &String| model.contains(label);
         if let Some(unknown) = asked.iter().find(|label| !known(label)) {
             let all = model.join(", ");
@@ -119,7 +119,8 @@ impl Named {
     }
 }
 
-fn choose(args: &EvaluateArgs, data: &dyn Dataset, named: &Named, model: Activation) -> anyhow::Result<Vec<Clip>> {
+/// The clips that `args` ask for.
+pub fn choose(args: &EvaluateArgs, data: &dyn Dataset, named: &Named, model: Activation) -> anyhow::Result<Vec<Clip>> {
     let mut clips = Vec::new();
     for part in args.part.parts() {
         let Some(len) = data.len(part) else {

@@ -84,12 +84,7 @@ pub fn run(args: &EvaluateArgs, world: World, bundle: &Bundle, engine: &dyn Engi
 }
 
 /// Puts the figures into the bundle's manifest.
-fn record_mean(
-    args: &EvaluateArgs,
-    bundle: &Bundle,
-    mean: &Mean,
-    (world, how): (World, &str),
-) -> anyhow::Result<()> {
+fn record_mean(args: &EvaluateArgs, bundle: &Bundle, mean: &Mean, (world, how): (World, &str)) -> anyhow::Result<()> {
     let (seeds, seconds) = (args.seeds, args.duration);
     let wild = if world == World::Wild { " in the wild" } else { "" };
     let on = format!("the live mannequin{wild}, seeds 1 to {seeds}, {seconds} s each, overlap 0.5{how}");

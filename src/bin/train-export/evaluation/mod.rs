@@ -1,11 +1,13 @@
 //! `train-export evaluate`: how good a bundle is, through the edge program's own engine: on clips, or live on the
 //! mannequin.
 
+mod acted;
 mod clips;
 mod events;
 mod live;
 mod metrics;
 mod multilabel;
+mod playlist;
 mod thresholds;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 use kinora::engine::{self, Engine, Precision};
 use kinora::model::manifest::{Measured, Mode};
 use kinora::model::{Bundle, Manifest};
+use kinora::synth::World;
 use kinora::{Error, ErrorKind};
 
 use crate::data::{DataArgs, Part};
@@ -44,7 +47,8 @@ pub struct EvaluateArgs {
     /// Write the figures into the bundle's manifest too
     #[arg(long)]
     pub record: bool,
-    /// Watch the live mannequin instead of clips, and judge the actions reported, also while mannequins do what is no class
+    /// Watch the live mannequin instead of clips, and judge the actions reported; then mannequins that do what is no class. Of a
+    /// folder: its videos one after another, with time in between in which nobody acts
     #[arg(long)]
     pub live: bool,
     /// With --live: mannequins, of seeds 1 to N
@@ -102,7 +106,12 @@ pub fn command(args: EvaluateArgs) -> anyhow::Result<()> {
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(|e| unwritable(out, e))?;
     }
-    if args.live { live::run(&args, &bundle, &*engine) } else { clips::run(&args, &bundle, &*engine) }
+    match (args.live, args.data.data.as_str()) {
+        (false, _) => clips::run(&args, &bundle, &*engine),
+        (true, "synth") => live::run(&args, World::Studio, &bundle, &*engine),
+        (true, "wild") => live::run(&args, World::Wild, &bundle, &*engine),
+        (true, _) => acted::run(&args, &bundle, &*engine),
+    }
 }
 
 /// How `engine` runs `bundle`, where that is not how the bundle is run by default.
@@ -129,8 +138,8 @@ fn save(folder: &Path, name: &str, content: &str) -> anyhow::Result<()> {
     Ok(std::fs::write(&path, content).map_err(|e| unwritable(&path, e))?)
 }
 
-/// Puts `figures`, each with its value and what it was measured on, into the bundle's manifest, in place of what it had of
-/// the same.
+/// Puts `figures`, each with its value and what it was measured on, into the bundle's manifest, in place of what it had
+/// of the same.
 fn record(bundle: &Bundle, figures: &[(&str, f64, &str)]) -> anyhow::Result<()> {
     let mut manifest = bundle.manifest.clone();
     for (figure, value, on) in figures {

@@ -33,14 +33,8 @@ pub struct Playlist {
 impl Playlist {
     /// Shows `videos`.
     pub fn new(videos: Vec<Video>) -> Self {
-        let info = SourceInfo {
-            name: "playlist".into(),
-            width: 0,
-            height: 0,
-            frame_rate: 0.0,
-            live: false,
-            stamped: false,
-        };
+        let info =
+            SourceInfo { name: "playlist".into(), width: 0, height: 0, frame_rate: 0.0, live: false, stamped: false };
         let (videos, frames, order) = (videos.into(), Vec::new(), VecDeque::new());
         let (now, step) = (Duration::ZERO, Duration::ZERO);
         Self { info, videos, frames, order, next: 0, now, step, acted: Vec::new() }
