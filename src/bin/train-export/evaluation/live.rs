@@ -21,7 +21,7 @@ use crate::data::usage;
 /// The mannequin camera's usual pictures.
 const CAMERA: (u32, u32, f32) = (640, 480, 30.0);
 
-/// How long a mannequin does at most what the model has no class for, in seconds. Bodies differ more than repetitions do.
+/// How long a mannequin does what is no class, in seconds: more bodies say more than more repetitions.
 const UNKNOWN_S: u64 = 20;
 
 /// Who is watched, and for how long.

@@ -44,7 +44,7 @@ pub struct EvaluateArgs {
     /// Write the figures into the bundle's manifest too
     #[arg(long)]
     pub record: bool,
-    /// Watch the live mannequin instead of clips, and judge the actions reported, also while mannequins do what is no class
+    /// Watch the live mannequin instead of clips, and judge the actions reported; then mannequins that do what is no class
     #[arg(long)]
     pub live: bool,
     /// With --live: mannequins, of seeds 1 to N
@@ -129,8 +129,8 @@ fn save(folder: &Path, name: &str, content: &str) -> anyhow::Result<()> {
     Ok(std::fs::write(&path, content).map_err(|e| unwritable(&path, e))?)
 }
 
-/// Puts `figures`, each with its value and what it was measured on, into the bundle's manifest, in place of what it had of
-/// the same.
+/// Puts `figures`, each with its value and what it was measured on, into the bundle's manifest, in place of what it had
+/// of the same.
 fn record(bundle: &Bundle, figures: &[(&str, f64, &str)]) -> anyhow::Result<()> {
     let mut manifest = bundle.manifest.clone();
     for (figure, value, on) in figures {
