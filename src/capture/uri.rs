@@ -338,6 +338,8 @@ mod tests {
             Address::parse("synthetic:7?size=320x240&fps=12.5").unwrap(),
             synthetic(7, Some((320, 240)), Some(12.5))
         );
+        let wild = Address::parse("synthetic:7?world=wild&motion=wave").unwrap();
+        assert!(matches!(wild, Address::Synthetic { seed: 7, world: World::Wild, motion: Some(Motion::Wave), .. }));
         for (uri, fragment) in [
             ("synthetic:x", "seed `x` is not a whole number"),
             ("synthetic:-1", "seed `-1`"),
@@ -348,6 +350,8 @@ mod tests {
             ("synthetic:1?fps=0", "fps `0`"),
             ("synthetic:1?motion=hop", "motion `hop` is none of nothing, walk,"),
             ("synthetic:1?motion=drink&motion=point", "`motion` is given twice"),
+            ("synthetic:1?world=moon", "world `moon` is neither studio nor wild"),
+            ("synthetic:1?world=wild&world=wild", "`world` is given twice"),
             ("synthetic:1?fps", "`fps` is not KEY=VALUE"),
             ("synthetic:1?fps=5&fps=6", "`fps` is given twice"),
             ("images:/x?rate=5", "unknown option `rate`"),

@@ -8,21 +8,21 @@ use super::other;
 use super::pose::*;
 
 /// What may be begun and given up.
-const BEGUN: [Motion; 7] =
-    [Motion::Wave, Motion::Clap, Motion::SwipeLeft, Motion::SwipeRight, Motion::Throw, Motion::Punch, Motion::Kick];
+const BEGUN: [Motion; 6] =
+    [Motion::Wave, Motion::Clap, Motion::SwipeLeft, Motion::SwipeRight, Motion::Throw, Motion::Punch];
 
 /// Something done at a desk (if `desk`) or in a room, from the base pose back to it.
 pub(crate) fn something(cast: &mut Cast, desk: bool) -> Track {
-    match cast.dice.whole(0, 9) {
-        0..=2 if desk => typing(cast),
-        3 if desk => mouse(cast),
+    match cast.dice.whole(0, if desk { 13 } else { 9 }) {
         0 | 1 => turn(cast),
         2 | 3 => lean(cast),
         4 => other::drink(cast),
         5 | 6 => reach(cast),
         7 => nod(cast),
         8 => explain(cast),
-        _ => give_up(cast, desk),
+        9 => give_up(cast),
+        10 => mouse(cast),
+        _ => typing(cast),
     }
 }
 
@@ -139,10 +139,8 @@ fn explain(cast: &mut Cast) -> Track {
 }
 
 /// Begins something, and gives it up before it can be told what.
-fn give_up(cast: &mut Cast, desk: bool) -> Track {
-    // A kick needs legs that stand.
-    let begun = if desk { &BEGUN[..6] } else { &BEGUN[..] };
-    let motion = cast.dice.pick(begun);
+fn give_up(cast: &mut Cast) -> Track {
+    let motion = cast.dice.pick(&BEGUN);
     let whole = perform(motion, cast).track;
     let seconds = cast.dice.between(0.2, 0.4).min(0.25 * whole.duration());
     whole.broken_off(seconds, cast.dice.between(0.35, 0.7))

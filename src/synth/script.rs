@@ -56,6 +56,9 @@ impl Stage {
     }
 }
 
+/// Where somebody is who is not there, in metres to the right.
+const AWAY: f32 = 60.0;
+
 /// Motions of the arms alone, which do in any framing.
 const GESTURES: [Motion; 5] = [Motion::Wave, Motion::Clap, Motion::SwipeLeft, Motion::SwipeRight, Motion::Throw];
 
@@ -77,6 +80,11 @@ impl Script {
             base = idle::posture(&mut Cast { dice, body: &stage.body, base });
         }
         Self { acts: Vec::new(), base, root: Root { x: 0.0, z: 0.0, yaw: stage.facing }, start_s }
+    }
+
+    /// Whether there is nobody to be seen.
+    pub(crate) fn is_away(&self) -> bool {
+        self.root.x > 0.5 * AWAY
     }
 
     pub(crate) fn start_s(&self) -> f32 {
@@ -160,12 +168,14 @@ fn varied(motion: Motion, performance: Performance, cast: &mut Cast) -> Performa
     if gait.is_some() {
         return Performance { track, gait };
     }
-    let again = GESTURES.contains(&motion) || matches!(motion, Motion::Punch | Motion::Kick | Motion::Bend);
+    // Two swipes are two actions, which would have to be reported as two.
+    let again = matches!(motion, Motion::Wave | Motion::Clap | Motion::Punch | Motion::Kick | Motion::Bend);
     if again && cast.dice.chance(0.2) {
         track = track.then(&perform(motion, cast).track);
     }
-    if cast.dice.chance(0.15) {
-        track = track.hesitating(cast.dice.between(0.2, 0.8), cast.dice.between(0.1, 0.4));
+    // Not while only an arm has risen, of which nobody could say what for.
+    if motion != Motion::Fall && cast.dice.chance(0.15) {
+        track = track.hesitating(cast.dice.between(0.45, 0.8), cast.dice.between(0.1, 0.4));
     }
     // What falls falls at its own pace.
     let spread = if motion == Motion::Fall { 0.2 } else { 0.6 };
@@ -225,7 +235,7 @@ pub(crate) fn clip(dice: &mut Dice, world: World, motion: Motion) -> (Stage, Scr
     if motion == Motion::Nothing {
         // Nobody there is nothing, too.
         if dice.chance(0.06) {
-            script.root.x = 60.0;
+            script.root.x = AWAY;
         }
         script.pause(&stage, dice, lead, false);
         let seconds = dice.between(2.0, 5.0);
@@ -271,7 +281,8 @@ fn pass_through(dice: &mut Dice, stage: &Stage, script: &mut Script, run: bool) 
 /// who acts.
 pub(crate) fn bystander(dice: &mut Dice, stage: &Stage, (start_s, end_s): (f32, f32)) -> (Body, Script) {
     let facing = dice.between(-1.4, 1.4);
-    let stage = Stage { body: Body::random(dice, stage.world), facing, chair: false, ..stage.clone() };
+    let body = Body::random(dice, stage.world);
+    let stage = Stage { body, facing, chair: false, framing: Framing::Whole, ..stage.clone() };
     let mut script = Script::new(&stage, dice, start_s);
     if dice.chance(0.5) {
         let (x, z) = stage.camera.floor_at(dice.sign() * dice.between(0.15, 0.6), dice.between(0.3, 0.9));
@@ -285,7 +296,9 @@ pub(crate) fn bystander(dice: &mut Dice, stage: &Stage, (start_s, end_s): (f32, 
     let mut way = dice.sign();
     while script.end_s() < end_s {
         let share = dice.between(0.2, 0.55);
-        let [enter, leave] = [-way, way].map(|side| stage.camera.floor_at(0.75 * side, share));
+        // Wide pictures show 0.89 heights to either side of their middle.
+        let out = 1.1 + stage.camera.largest_shift();
+        let [enter, leave] = [-way, way].map(|side| stage.camera.floor_at(out * side, share));
         script.root = Root { x: enter.0, z: enter.1, yaw: 1.5 * way };
         let waits = dice.between(0.2, 6.0);
         script.pause(&stage, dice, waits, true);

@@ -129,13 +129,16 @@ impl Take {
     }
 }
 
-/// Who else is in the wild: mostly nobody.
+/// Who else is in the wild: mostly nobody, and never where there would be nobody, since a body alone that walks by walks. Each is
+/// drawn apart, so that what the actor does changes no more than how long they are there.
 fn company(dice: &mut Dice, stage: &Stage, script: &Script) -> Vec<Person> {
     let count = dice.pick(&[0, 0, 0, 1, 1, 2]);
-    let mut someone = || {
+    let seed = dice.seed();
+    let someone = |number| {
+        let dice = &mut Dice::new(seed, number);
         let (body, script) = script::bystander(dice, stage, (script.start_s(), script.end_s()));
         let look = Look::random(dice);
         Person::new(dice, body, look, script)
     };
-    (0..count).map(|_| someone()).collect()
+    (0..if script.is_away() { 0 } else { count }).map(someone).collect()
 }

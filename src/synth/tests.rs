@@ -233,9 +233,9 @@ fn any_size_of_picture_can_be_drawn() {
 /// One body does the one thing again and again, and it is the same body whatever it does.
 #[test]
 fn a_drill_is_one_motion_by_one_body() {
-    let picture = |motion| {
+    let picture = |world, motion| {
         let mut frame = Frame::new(80, 60);
-        Scene::drill(World::Studio, 5, motion, 20.0).render(0.0, &mut frame);
+        Scene::drill(world, 5, motion, 20.0).render(0.0, &mut frame);
         frame.data().to_vec()
     };
     for motion in [Motion::Stretch, Motion::Wave, Motion::Walk, Motion::SitDown, Motion::Nothing] {
@@ -250,10 +250,12 @@ fn a_drill_is_one_motion_by_one_body() {
         assert!(scene.segment_at(1e6).end_s >= 20.0);
     }
     let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a.abs_diff(**b) > 40).count();
-    assert!(differ(&picture(Motion::Stretch), &picture(Motion::Drink)) < 80 * 60 / 10, "another body or place");
+    for world in WORLDS {
+        let [stretch, drink] = [Motion::Stretch, Motion::Drink].map(|motion| picture(world, motion));
+        assert!(differ(&stretch, &drink) < 80 * 60 / 10, "{world:?}: another body or place");
+    }
 }
 
-/// Behind a desk nobody's legs move, and what is done there is seen above it.
 #[test]
 fn the_wild_has_desks_children_and_company() {
     let (mut desks, mut company, mut small) = (0, 0, 0);

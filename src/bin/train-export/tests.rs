@@ -61,7 +61,9 @@ fn every_architecture_learns_real_clips() {
     let [classes, films, pair] = ["classes", "films", "pair"].map(|name| dir.path().join(name));
     copy_gestures(&gestures, &classes, &["train1", "train2", "validate"]);
     copy_gestures(&gestures, &pair, &["train", "validate"]);
-    ["swipe_left", "swipe_right", "throw"].map(|class| std::fs::remove_dir_all(pair.join(class)).unwrap());
+    for class in ["swipe_left", "swipe_right", "throw"] {
+        std::fs::remove_dir_all(pair.join(class)).unwrap();
+    }
     std::fs::create_dir(&films).unwrap();
     let mut labels = String::new();
     for (class, shown) in [
@@ -170,6 +172,28 @@ fn own_actions_are_learned_from_a_bundle() {
     assert_eq!((engine.precision(), engine.mode()), (Precision::Int8, begun.run.mode));
     assert_eq!((bundle.manifest.decision.enter, bundle.manifest.run.hop), (begun.decision.enter, begun.run.hop));
     assert!(bundle.manifest.provenance.data.contains("first weights from: the mannequin, 17 motions"));
+}
+
+/// Of people who are watched live the shipped model reports what they do, and little else.
+#[test]
+fn videos_of_people_are_watched_one_after_another() {
+    let Some(gestures) = shared::folder("videos_of_people_are_watched_one_after_another", "gestures") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [clips, out] = ["clips", "out"].map(|name| dir.path().join(name));
+    copy_gestures(&gestures, &clips, &["a", "b"]);
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mannequin");
+    let line = format!("evaluate --live --model {} --data {} --part all", model.display(), clips.display());
+    train_export(&format!("{line} --out {}", out.display()));
+    let json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(out.join("live.json")).unwrap()).unwrap();
+    assert!(json["on"].as_str().unwrap().starts_with("10 videos of `clips`, 5 classes"), "{json:#}");
+    assert!(json["mean"]["recall"].as_f64().unwrap() >= 0.5, "{json:#}");
+    for (flag, remedy) in [("--seeds 3", "--clips"), ("--sample spread", "window"), ("--threshold 2", "--threshold")] {
+        let words = format!("train-export {line} {flag}");
+        let error = run(Cli::try_parse_from(words.split_whitespace()).unwrap().command).unwrap_err();
+        let kind = error.downcast_ref::<kinora::Error>().map(kinora::Error::kind);
+        assert!(kind == Some(kinora::ErrorKind::Usage) && format!("{error:#}").contains(remedy), "{flag}: {error:#}");
+    }
 }
 
 #[test]

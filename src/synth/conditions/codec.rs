@@ -166,6 +166,8 @@ impl Part {
         }
         let [red, green, blue] = &mut colors;
         for ((r, g), b) in red.iter_mut().zip(green.iter_mut()).zip(blue) {
+            // What little is left of a block can be far from what it was.
+            (*r, *b) = ((*r).clamp(-255, 255), (*b).clamp(-255, 255));
             // From brightness = 0.3 red + 0.59 green + 0.11 blue.
             let more = -((65 * *r + 25 * *b) >> 7);
             (*r, *g, *b) = (*g + *r, *g + more, *g + *b);

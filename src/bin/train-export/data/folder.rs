@@ -65,7 +65,7 @@ impl Folder {
     pub fn open(args: &DataArgs, input: &Input) -> anyhow::Result<Self> {
         ensure!(input.frame_rate > 0.0 && input.frames > 0, "the model's frames and frame rate must be above zero");
         let folder = Path::new(&args.data);
-        ensure!(folder.is_dir(), "--data {}: no such folder, and not `synth`", args.data);
+        ensure!(folder.is_dir(), "--data {}: no such folder, and neither `synth` nor `wild`", args.data);
         let whole = Listing::read(folder)?;
         let listing = args.first_classes.map_or_else(|| whole.clone(), |count| whole.first(count.into()));
         // A list may name videos of other classes, too; a lot is drawn of those that are wanted.

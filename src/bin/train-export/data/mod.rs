@@ -101,8 +101,8 @@ pub trait Dataset: Send + Sync {
 /// Where clips come from.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DataArgs {
-    /// `synth` for the mannequin, `wild` for the mannequin as cameras in homes and offices see people, or a folder with a folder of videos per class, or one of videos with a `labels.csv`: lines
-    /// `FILE,LABEL,..`, any number of labels each
+    /// `synth` for the mannequin in its studio, `wild` for the mannequin as cameras in homes and offices see people, or a folder
+    /// with a folder of videos per class, or one of videos with a `labels.csv`: lines `FILE,LABEL,..`, any number of labels each
     #[arg(long, value_name = "synth|wild|DIR", default_value = "synth")]
     pub data: String,
     /// Lines `CLASS/FILE train|validation|test`; `split.txt` in the folder is found by itself

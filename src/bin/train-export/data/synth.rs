@@ -255,6 +255,9 @@ mod tests {
     fn windows_end_where_the_label_is_right_live() {
         assert_eq!(ends(World::Studio, segment(Motion::Walk, 2.0, 5.0), 1.6), (2.5, 5.3));
         assert_eq!(ends(World::Studio, segment(Motion::Punch, 2.0, 2.5), 1.6), (2.3, 2.8));
+        assert_eq!(ends(World::Wild, segment(Motion::Punch, 2.0, 2.5), 1.6), (2.3, 2.8));
+        assert_eq!(ends(World::Wild, segment(Motion::Wave, 2.0, 5.2), 1.6), (2.8, 5.5));
+        assert_eq!(ends(World::Wild, segment(Motion::Wave, 2.0, 9.0), 1.6), (3.0, 9.3));
         assert_eq!(ends(World::Studio, segment(Motion::Nothing, 2.0, 6.0), 1.0), (2.7, 6.0));
         assert_eq!(ends(World::Studio, segment(Motion::Nothing, 2.0, 6.0), 2.0), (3.2, 6.0));
         assert_eq!(ends(World::Studio, segment(Motion::Nothing, 2.0, 2.5), 2.0), (2.5, 2.5));
@@ -263,18 +266,24 @@ mod tests {
         assert_eq!(fixed_end(segment(Motion::Nothing, 2.0, 3.0), 2.0), 3.5);
     }
 
+    /// Worlds, seeds and motions.
+    fn some() -> impl Iterator<Item = (World, u64, Motion)> {
+        let seeds = (0..4).flat_map(|n| Motion::ALL.map(|motion| (n, motion)));
+        seeds.flat_map(|(n, motion)| [World::Studio, World::Wild].map(|world| (world, n, motion)))
+    }
+
     /// Of every kind of window: what is done at its end, or was done just before, is what the label says.
     #[test]
     fn labels_are_those_of_the_scripts() {
         let span_s = 1.6;
-        for (n, motion) in (0..4).flat_map(|n| Motion::ALL.map(|m| (n, m))) {
-            let scene = Scene::clip(World::Studio, n, motion);
+        for (world, n, motion) in some() {
+            let scene = Scene::clip(world, n, motion);
             let subject = scene.subject();
             assert_eq!(subject.motion, motion);
             assert!(subject.end_s > subject.start_s);
-            let (first, last) = ends(World::Studio, subject, span_s);
+            let (first, last) = ends(world, subject, span_s);
             for end in [first, (first + last) / 2.0, last] {
-                let mut scene = Scene::clip(World::Studio, n, motion);
+                let mut scene = Scene::clip(world, n, motion);
                 if motion == Motion::Nothing {
                     let now = scene.segment_at(end - 1e-3);
                     assert_eq!(now.motion, motion);
@@ -293,8 +302,8 @@ mod tests {
     /// What remains of an action is nothing, as long as such windows may end after it.
     #[test]
     fn after_an_action_there_is_nothing() {
-        for (n, motion) in (0..4).flat_map(|n| Motion::ALL.map(|m| (n, m))) {
-            let mut scene = Scene::clip(World::Studio, n, motion);
+        for (world, n, motion) in some() {
+            let mut scene = Scene::clip(world, n, motion);
             let end_s = scene.subject().end_s;
             for after in [LONG_DONE_S, AFTER_S] {
                 assert_eq!(scene.segment_at(end_s + after).motion, Motion::Nothing, "{motion:?} seed {n}");
@@ -371,10 +380,10 @@ mod tests {
 
     #[test]
     fn every_motion_is_found_in_live_scenes() {
-        for (seed, motion) in (0..3).flat_map(|seed| Motion::ALL.map(|motion| (seed, motion))) {
-            let (mut scene, segment) = live_scene(&mut Rng::with_seed(seed), (World::Studio, seed), motion);
+        for (world, seed, motion) in some() {
+            let (mut scene, segment) = live_scene(&mut Rng::with_seed(seed), (world, seed), motion);
             assert_eq!((segment.motion, scene.segment_at(segment.start_s + 1e-3)), (motion, segment));
-            let (first, last) = ends(World::Studio, segment, 0.0);
+            let (first, last) = ends(world, segment, 0.0);
             assert!(segment.start_s < first && first <= last, "{motion:?}: {segment:?}, {first} to {last}");
         }
     }

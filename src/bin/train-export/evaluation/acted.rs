@@ -7,33 +7,44 @@ use anyhow::ensure;
 use kinora::engine::Engine;
 use kinora::model::Bundle;
 use kinora::model::manifest::Activation;
+use kinora::{Error, ErrorKind};
 
 use super::clips::{Clip, Named, choose};
 use super::events::{EventScore, score};
 use super::live::{mean_of, reported, table};
 use super::playlist::{Playlist, Video};
 use super::{EvaluateArgs, how, in_parallel, record, save, threads};
-use crate::data::{self, usage};
+use crate::data::{self, Sampling, usage};
 
-/// Videos that are watched in one go: a part of the set, of all classes.
+/// Videos are watched in so many goes, each with a part of every class.
 const LISTS: usize = 8;
 
 /// Watches the videos that `args` ask for and prints how good the reports are.
 pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow::Result<()> {
+    let mannequin = [("--seeds", args.seeds.is_some()), ("--duration", args.duration.is_some())];
+    if let Some((flag, _)) = mannequin.iter().find(|(_, given)| *given) {
+        return Err(
+            usage(format_args!("{flag}: is for the mannequin; --clips says how many videos of each part")).into()
+        );
+    }
+    ensure!(args.data.sample == Sampling::Window, usage("--sample: --live watches videos whole, as `window` does"));
     let data = data::open(&args.data, &bundle.manifest.input, 0)?;
-    let one_each = [data.activation(), bundle.manifest.output.activation] == [Activation::Softmax; 2];
-    ensure!(one_each, usage("--live: of videos that show one class each only"));
+    let each_one = [data.activation(), bundle.manifest.output.activation] == [Activation::Softmax; 2];
+    let why = "--live watches videos that show one class each, with a model that says one";
+    ensure!(each_one, usage(format_args!("--data {}, --model {}: {why}", args.data.data, args.model.display())));
     let named = Named::new(data.labels(), &bundle.labels, &args.labels)?;
     let clips = choose(args, &*data, &named, Activation::Softmax)?;
+    let broken = |why: &dyn std::fmt::Display| Error::new(ErrorKind::Source, why);
+    let video = |clip: &Clip| -> Video {
+        let (data, part, index) = (&*data, clip.part, clip.index);
+        let open = move || match data.source(part, index) {
+            Ok(source) => source.ok_or_else(|| broken(&"is no video")),
+            Err(error) => Err(broken(&format_args!("{error:#}"))),
+        };
+        (Box::new(open), named.labels[clip.shown[0]].clone())
+    };
     let watch = |_: &mut (), list: usize| {
-        let mut videos = Vec::new();
-        for Clip { part, index, shown } in clips.iter().skip(list).step_by(LISTS) {
-            let source = data
-                .source(*part, *index)?
-                .ok_or_else(|| usage("--live: videos are watched whole: --sample window"))?;
-            videos.push((source, named.labels[shown[0]].clone()) as Video);
-        }
-        let mut playlist = Playlist::new(videos);
+        let mut playlist = Playlist::new(clips.iter().skip(list).step_by(LISTS).map(video).collect());
         let found = reported(args, bundle, engine, &mut playlist, Duration::MAX)?;
         let (mut acted, seconds) = playlist.acted();
         acted.retain(|span| span.label != bundle.manifest.decision.nothing);
@@ -43,18 +54,12 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
     let rows: Vec<(u64, &EventScore)> = scores.iter().map(|(list, score)| (*list, score)).collect();
     println!("{}", table("list", &rows));
     let mean = mean_of(&rows.iter().map(|(_, score)| *score).collect::<Vec<_>>());
-    let among = if args.labels.is_empty() { String::new() } else { format!(", among {}", args.labels.join(", ")) };
-    let (count, what, how) = (clips.len(), data.describe(), how(bundle, engine));
-    let on = format!("{count} videos of {what}, one after another, overlap 0.5{among}{how}");
+    let (count, what, how) = (clips.len(), data.describe(), how(args, bundle, engine));
+    let on =
+        format!("{count} videos of {what}, one after another, the pictures of their ends to and fro, overlap 0.5{how}");
     println!("{on}");
     if args.record {
-        let figures = [
-            ("event F1", Some(mean.f1)),
-            ("median delay in seconds", mean.delay_p50_s),
-            ("false alarms per 10 minutes of nothing", mean.false_alarms_per_10_min),
-        ];
-        let known = figures.into_iter().filter_map(|(figure, value)| Some((figure, value?, on.as_str())));
-        record(bundle, &known.collect::<Vec<_>>())?;
+        record(bundle, &mean.figures(&on))?;
     }
     let Some(out) = &args.out else { return Ok(()) };
     let json = serde_json::json!({ "model": bundle.manifest.name, "on": on, "mean": mean });

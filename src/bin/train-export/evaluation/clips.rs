@@ -52,7 +52,7 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
         },
     )?;
     bar.finish_and_clear();
-    let what = format!("{}{}", data.describe(), how(bundle, engine));
+    let what = format!("{}{}", data.describe(), how(args, bundle, engine));
     match activation {
         Activation::Softmax => {
             let mut confusion = Confusion::new(&named.labels);
@@ -165,11 +165,7 @@ fn report_multilabel(args: &EvaluateArgs, bundle: &Bundle, counted: &MultiLabel,
 
 /// Puts a figure into the bundle's manifest, if that is wanted.
 fn keep(args: &EvaluateArgs, bundle: &Bundle, (figure, value): (&str, f64), on: &str) -> anyhow::Result<()> {
-    let among = match args.labels.as_slice() {
-        [] => String::new(),
-        labels => format!(", among {}", labels.join(", ")),
-    };
-    if args.record { record(bundle, &[(figure, value, &format!("{on}{among}"))]) } else { Ok(()) }
+    if args.record { record(bundle, &[(figure, value, on)]) } else { Ok(()) }
 }
 
 /// Writes `metrics.json`.

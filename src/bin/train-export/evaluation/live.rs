@@ -15,7 +15,7 @@ use kinora::stop::Stop;
 use kinora::synth::{Motion, Scene, World};
 
 use super::events::{EventScore, Found, Span, percentile, score};
-use super::{EvaluateArgs, how, in_parallel, record, save, threads};
+use super::{EvaluateArgs, Which, how, in_parallel, record, save, threads};
 use crate::data::usage;
 
 /// The mannequin camera's usual pictures.
@@ -51,7 +51,7 @@ pub fn shows(labels: &[String], world: World, seeds: Range<u64>, seconds: u64) -
     live.chain(unknown(labels).flat_map(|motion| seeds.clone().map(show(motion)))).collect()
 }
 
-/// Motions that are no class of a model with `labels`, and that no live mannequin does.
+/// Motions that are no class of a model with `labels`.
 fn unknown(labels: &[String]) -> impl Iterator<Item = Motion> {
     Motion::OTHERS.into_iter().filter(|motion| labels.iter().all(|label| label != motion.label()))
 }
@@ -59,7 +59,13 @@ fn unknown(labels: &[String]) -> impl Iterator<Item = Motion> {
 /// Watches the mannequins that `args` ask for, one after the other on each thread, and prints how good the reports are.
 pub fn run(args: &EvaluateArgs, world: World, bundle: &Bundle, engine: &dyn Engine) -> anyhow::Result<()> {
     let motions = reportable(bundle, &args.labels)?;
-    let shows = shows(&bundle.labels, world, 1..args.seeds + 1, args.duration);
+    let clips = [("--part", args.part != Which::Test), ("--clips", args.clips.is_some())];
+    if let Some((flag, _)) = clips.iter().find(|(_, given)| *given) {
+        let message = format!("{flag}: is for clips; of live mannequins there are --seeds and --duration");
+        return Err(usage(message).into());
+    }
+    let (seeds, seconds) = watched(args);
+    let shows = shows(&bundle.labels, world, 1..seeds + 1, seconds);
     let watch = |_: &mut (), index: usize| {
         let show = shows[index];
         let duration = Duration::from_secs(show.seconds);
@@ -69,7 +75,7 @@ pub fn run(args: &EvaluateArgs, world: World, bundle: &Bundle, engine: &dyn Engi
     let scores = in_parallel(threads(args.threads), shows.len(), || Ok(()), watch)?;
     println!("{}\n{}", live_table(&scores), unknown_table(&scores));
     if args.record {
-        record_mean(args, bundle, &mean(&scores), (world, &how(bundle, engine)))?;
+        record_mean(args, bundle, &mean(&scores), (world, &how(args, bundle, engine)))?;
     }
     let Some(out) = &args.out else { return Ok(()) };
     let run = |(Show { seed, unknown, .. }, score): &(Show, EventScore)| {
@@ -78,27 +84,28 @@ pub fn run(args: &EvaluateArgs, world: World, bundle: &Bundle, engine: &dyn Engi
     };
     let runs: Vec<_> = scores.iter().map(run).collect();
     let json = serde_json::json!({
-        "model": bundle.manifest.name, "duration_s": args.duration, "mean": mean(&scores), "runs": runs,
+        "model": bundle.manifest.name, "world": world.label(), "duration_s": seconds, "mean": mean(&scores), "runs": runs,
     });
     save(out, "live.json", &format!("{json:#}\n"))
 }
 
+/// How many mannequins `args` ask for, and how long to watch each, in seconds.
+fn watched(args: &EvaluateArgs) -> (u64, u64) {
+    (args.seeds.unwrap_or(5), args.duration.unwrap_or(120))
+}
+
 /// Puts the figures into the bundle's manifest.
 fn record_mean(args: &EvaluateArgs, bundle: &Bundle, mean: &Mean, (world, how): (World, &str)) -> anyhow::Result<()> {
-    let (seeds, seconds) = (args.seeds, args.duration);
+    let (seeds, seconds) = watched(args);
     let wild = if world == World::Wild { " in the wild" } else { "" };
     let on = format!("the live mannequin{wild}, seeds 1 to {seeds}, {seconds} s each, overlap 0.5{how}");
     let motions: Vec<_> = unknown(&bundle.labels).map(Motion::label).collect();
     let (motions, seconds) = (motions.join(", "), seconds.min(UNKNOWN_S));
     let on_unknown = format!("mannequins{wild} doing {motions}, seeds 1 to {seeds}, {seconds} s each{how}");
-    let figures = [
-        ("event F1", Some(mean.f1), &on),
-        ("median delay in seconds", mean.delay_p50_s, &on),
-        ("false alarms per 10 minutes of nothing", mean.false_alarms_per_10_min, &on),
-        ("false alarms per minute of motions that are no class", mean.unknown_per_min, &on_unknown),
-    ];
-    let known = figures.into_iter().filter_map(|(figure, value, on)| Some((figure, value?, on.as_str())));
-    record(bundle, &known.collect::<Vec<_>>())
+    let mut figures = mean.figures(&on);
+    let of_unknown = "false alarms per minute of motions that are no class";
+    figures.extend(mean.unknown_per_min.map(|n| (of_unknown, n, on_unknown.as_str())));
+    record(bundle, &figures)
 }
 
 /// What `bundle`, set as `args` ask, reports of `source` until `duration`.
@@ -113,6 +120,7 @@ pub fn reported(
     let mut settings = manifest.decision.clone();
     if let Some(threshold) = args.threshold {
         settings.set_threshold(threshold);
+        settings.check(&bundle.labels).map_err(|e| e.within("--threshold"))?;
     }
     let allow = (!args.labels.is_empty()).then_some(&args.labels[..]);
     let decision = Decision::new(&bundle.labels, manifest.output.activation, settings, allow)?;
@@ -207,6 +215,18 @@ pub struct Mean {
     pub false_alarms_per_10_min: Option<f64>,
     /// Actions reported in a minute of what is no class.
     pub unknown_per_min: Option<f64>,
+}
+
+impl Mean {
+    /// Those that a bundle keeps, measured on `on`.
+    pub fn figures<'a>(&self, on: &'a str) -> Vec<(&'static str, f64, &'a str)> {
+        let figures = [
+            ("event F1", Some(self.f1)),
+            ("median delay in seconds", self.delay_p50_s),
+            ("false alarms per 10 minutes of nothing", self.false_alarms_per_10_min),
+        ];
+        figures.into_iter().filter_map(|(figure, value)| Some((figure, value?, on))).collect()
+    }
 }
 
 pub fn mean(all: &[(Show, EventScore)]) -> Mean {

@@ -48,15 +48,16 @@ pub struct EvaluateArgs {
     #[arg(long)]
     pub record: bool,
     /// Watch the live mannequin instead of clips, and judge the actions reported; then mannequins that do what is no class. Of a
-    /// folder: its videos one after another, with time in between in which nobody acts
+    /// folder: its videos one after another; the pictures that each begins and ends with, in which the body is taken to stand
+    /// still, go to and fro for some seconds, in which nobody acts
     #[arg(long)]
     pub live: bool,
-    /// With --live: mannequins, of seeds 1 to N
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..thresholds::FIRST_SEED))]
-    pub seeds: u64,
-    /// With --live: how long to watch each
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
-    pub duration: u64,
+    /// With --live: mannequins, of seeds 1 to N [default: 5]
+    #[arg(long, value_name = "N", requires = "live", value_parser = clap::value_parser!(u64).range(1..thresholds::FIRST_SEED))]
+    pub seeds: Option<u64>,
+    /// With --live: how long to watch each [default: 120]
+    #[arg(long, value_name = "SECONDS", requires = "live", value_parser = clap::value_parser!(u64).range(1..))]
+    pub duration: Option<u64>,
     /// Windows or the stream; the bundle's own if left out
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
@@ -67,7 +68,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "N")]
     pub hop: Option<usize>,
     /// With --live: score from which an action is reported; the bundle's own if left out
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", requires = "live")]
     pub threshold: Option<f32>,
     /// Threads; 0: one a processor
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -114,12 +115,16 @@ pub fn command(args: EvaluateArgs) -> anyhow::Result<()> {
     }
 }
 
-/// How `engine` runs `bundle`, where that is not how the bundle is run by default.
-fn how(bundle: &Bundle, engine: &dyn Engine) -> String {
+/// Which answers `args` allow, and how `engine` runs `bundle`, where that is not how the bundle is run by default.
+fn how(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> String {
     let default = if bundle.onnx_int8().is_some() { Precision::Int8 } else { Precision::F32 };
     let mode = Some(engine.mode()).filter(|mode| *mode != bundle.manifest.run.mode).map(Mode::name);
     let precision = Some(engine.precision()).filter(|precision| *precision != default).map(Precision::name);
-    mode.into_iter().chain(precision).map(|said| format!(", {said}")).collect()
+    let among = (!args.labels.is_empty()).then(|| format!("among {}", args.labels.join(", ")));
+    let threshold = args.threshold.map(|p| format!("threshold {p}"));
+    let hop = args.hop.filter(|hop| *hop != bundle.manifest.run.hop).map(|hop| format!("hop {hop}"));
+    let engine = mode.into_iter().chain(precision).map(String::from);
+    among.into_iter().chain(threshold).chain(hop).chain(engine).map(|said| format!(", {said}")).collect()
 }
 
 fn threads(asked: usize) -> usize {

@@ -36,7 +36,7 @@ pub struct ThresholdArgs {
     /// The bundle
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Mannequins to watch
+    /// Mannequins to watch live in studio and wild each, and doing each motion that is no class
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
     /// How long to watch each
