@@ -3,7 +3,7 @@ SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench measure architectures peers lint format clippy docs licences edge clean
+.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench measure architectures people peers lint format clippy docs licences edge clean
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
@@ -87,6 +87,10 @@ PEERS_PYTHON ?= $(PEERS)/env/bin/python
 architectures: ## measure every architecture on one thread; NETS=PATTERN for some, OUT=DIR keeps their models elsewhere
 	@.ci/setup test
 	$(TORCH) cargo build --release --features train --bins && benches/architectures.sh
+
+people: ## what a model knows of people, and learns of some clips; PEOPLE=DIR, MODEL=DIR, ROWS, CLIPS, SEEDS as in benches/people.sh
+	@.ci/setup test
+	$(TORCH) cargo build --release --features train --bins && benches/people.sh
 
 peers: ## measure beside OpenVINO and ONNX Runtime; MODELS="edge r18 r3d18", ROWS="windows streams lengths agreement", RUNS=30
 	@.ci/setup run
