@@ -136,8 +136,8 @@ fn company(dice: &mut Dice, stage: &Stage, script: &Script) -> Vec<Person> {
     let seed = dice.seed();
     let someone = |number| {
         let dice = &mut Dice::new(seed, number);
-        let (body, script) = script::bystander(dice, stage, (script.start_s(), script.end_s()));
         let look = Look::random(dice);
+        let (body, script) = script::bystander(dice, stage, (script.start_s(), script.end_s()));
         Person::new(dice, body, look, script)
     };
     (0..if script.is_away() { 0 } else { count }).map(someone).collect()

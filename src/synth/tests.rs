@@ -252,7 +252,9 @@ fn a_drill_is_one_motion_by_one_body() {
     let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a.abs_diff(**b) > 40).count();
     for world in WORLDS {
         let [stretch, drink] = [Motion::Stretch, Motion::Drink].map(|motion| picture(world, motion));
-        assert!(differ(&stretch, &drink) < 80 * 60 / 10, "{world:?}: another body or place");
+        // In the wild they may stand in other postures.
+        let most = stretch.len() / 20;
+        assert!(differ(&stretch, &drink) < most, "{world:?}: another body or place");
     }
 }
 
