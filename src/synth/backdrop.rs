@@ -2,7 +2,10 @@
 //! shifted copy, a shadow, and at the end brightness and noise of a sensor.
 
 use super::conditions::Film;
-use super::dice::{Dice, mix};
+use super::dice::{Dice, mix, noise};
+
+/// How bright things are.
+const PAINT: (f32, f32) = (20.0, 235.0);
 
 /// A rectangle in picture heights from the middle, with a fill.
 #[derive(Debug, Clone, Copy)]
@@ -45,14 +48,14 @@ impl Backdrop {
     /// A backdrop with the floor's far edge at `floor_row`.
     pub(crate) fn random(dice: &mut Dice, floor_row: f32) -> Self {
         let plain = dice.chance(0.3);
-        let wall = color(dice, 40.0);
+        let wall = dice.color(PAINT, 40.0);
         let shade = dice.between(-40.0, 40.0);
         let has_floor = dice.chance(if plain { 0.4 } else { 0.8 });
         let count = if plain { 0 } else { dice.whole(0, 10) };
         Self {
             seed: dice.seed(),
             wall: [wall, wall.map(|c| (c + shade).clamp(0.0, 255.0))],
-            floor: color(dice, 30.0),
+            floor: dice.color(PAINT, 30.0),
             floor_row: if has_floor { floor_row } else { 9.0 },
             skirting: if dice.chance(0.5) { dice.between(0.004, 0.025) } else { 0.0 },
             clouds: if plain { 0.0 } else { dice.between(0.0, 45.0) },
@@ -108,11 +111,6 @@ impl Backdrop {
     }
 }
 
-fn color(dice: &mut Dice, spread: f32) -> [f32; 3] {
-    let level = dice.between(20.0, 235.0);
-    [0; 3].map(|_| (level + dice.between(-spread, spread)).clamp(0.0, 255.0))
-}
-
 impl Patch {
     fn random(dice: &mut Dice) -> Self {
         let texture = match dice.whole(0, 9) {
@@ -123,7 +121,7 @@ impl Patch {
         };
         let (w, h) = (dice.between(0.05, 0.6), dice.between(0.05, 0.7));
         let (x, y) = (dice.between(-0.9, 0.9) - 0.5 * w, dice.between(-0.6, 0.5) - 0.5 * h);
-        Self { x, y, w, h, color: color(dice, 60.0), texture }
+        Self { x, y, w, h, color: dice.color(PAINT, 60.0), texture }
     }
 
     /// Its colour at a place, if it covers that.
@@ -218,9 +216,7 @@ impl Canvas {
             let mut word = dice.seed();
             self.noise.extend((0..width * 3 + NOISE_ROOM).map(|_| {
                 word = mix(word);
-                // The sum of four bytes is close enough to a normal distribution.
-                let sum: i32 = word.to_le_bytes()[..4].iter().map(|b| i32::from(*b)).sum::<i32>() - 510;
-                (sum as f32 * backdrop.noise / 148.0).round() as i8
+                (noise(word) as f32 * backdrop.noise / 148.0).round() as i8
             }));
         }
     }

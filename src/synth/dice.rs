@@ -48,10 +48,21 @@ impl Dice {
         choices[self.0.usize(0..choices.len())]
     }
 
+    /// A colour of a brightness between `low` and `high`, grey but for `spread`.
+    pub(crate) fn color(&mut self, (low, high): (f32, f32), spread: f32) -> [f32; 3] {
+        let level = self.between(low, high);
+        [0; 3].map(|_| (level + self.between(-spread, spread)).clamp(0.0, 255.0))
+    }
+
     /// A seed for something that draws on its own.
     pub(crate) fn seed(&mut self) -> u64 {
         self.0.u64(..)
     }
+}
+
+/// Noise of standard deviation 148 out of a random `word`: the sum of four bytes, which is close enough to a normal distribution.
+pub(crate) fn noise(word: u64) -> i32 {
+    word.to_le_bytes()[..4].iter().map(|b| i32::from(*b)).sum::<i32>() - 510
 }
 
 /// Spreads the bits of `x` over the whole word (the finaliser of splitmix64), so that near seeds give unlike scenes.

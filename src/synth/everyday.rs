@@ -49,7 +49,7 @@ fn typing(cast: &mut Cast) -> Track {
 fn hands(cast: &mut Cast, base: Pose, target: Vec3, spread: f32) -> Pose {
     let mut pose = base;
     for side in 0..2 {
-        let off = v3(cast.dice.normal(), cast.dice.normal(), cast.dice.normal()) * spread;
+        let off = cast.scatter(spread);
         let (upper, fore) = cast.body.reach(target + off, v3(0.7, -1.0, -0.2));
         pose = pose.arm(side, upper, fore);
     }

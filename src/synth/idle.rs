@@ -67,7 +67,7 @@ fn busy_hands(cast: &mut Cast, track: &mut Track, left: f32) {
     while track.duration() < until {
         if rubbing {
             let (upper, fore) = pose.arm_directions(side);
-            let jitter = v3(cast.dice.normal(), cast.dice.normal(), cast.dice.normal()) * 0.07;
+            let jitter = cast.scatter(0.07);
             track.to(0.2, pose.arm(side, upper, fore + jitter));
         } else {
             track.hold(0.4);

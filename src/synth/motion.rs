@@ -26,7 +26,12 @@ impl Cast<'_> {
     /// Direction `d`, a little off.
     pub(crate) fn aim(&mut self, d: (f32, f32, f32), spread: f32) -> Vec3 {
         let d = v3(d.0, d.1, d.2).unit();
-        (d + v3(self.dice.normal(), self.dice.normal(), self.dice.normal()) * spread).unit()
+        (d + self.scatter(spread)).unit()
+    }
+
+    /// Around zero, with standard deviation `spread` along each axis.
+    pub(crate) fn scatter(&mut self, spread: f32) -> Vec3 {
+        v3(self.dice.normal(), self.dice.normal(), self.dice.normal()) * spread
     }
 
     /// `pose` with the small movements of trunk and head that go along with any action.

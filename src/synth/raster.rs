@@ -66,9 +66,18 @@ impl Raster {
     /// Draws `limb` into `pixels`, RGB of the size given to [`Raster::begin`]. Draw far limbs first: soft edges show
     /// what is there already.
     pub(crate) fn draw(&mut self, limb: &Limb, light: &Light, pixels: &mut [u8]) {
+        self.cover(limb, 1.0, |span, start, cells, depths| {
+            span.row(limb, light, start, depths, &mut pixels[cells.start * 3..cells.end * 3]);
+        });
+    }
+
+    /// Calls `visit` for each row that `limb`, `margin` pixels wider, can touch: with the middle of the first pixel there, the
+    /// pixels' numbers and what is kept of them.
+    fn cover(&mut self, limb: &Limb, margin: f32, mut visit: impl FnMut(&Span, (f32, f32), Range<usize>, &mut [f32])) {
         let span = Span::of(limb);
-        let reach = limb.from[2].max(limb.to[2]) + 1.0;
-        let rows = self.rows(limb, reach);
+        let reach = limb.from[2].max(limb.to[2]) + margin;
+        let row = |y: f32| y.clamp(0.0, self.height as f32) as usize;
+        let rows = row(limb.from[1].min(limb.to[1]) - reach)..row(limb.from[1].max(limb.to[1]) + reach + 1.0);
         if rows.is_empty() || !reach.is_finite() {
             return;
         }
@@ -76,18 +85,11 @@ impl Raster {
         for y in rows {
             let (left, right) = span.columns(limb, y as f32 + 0.5, reach, self.width);
             if left < right {
-                let at = y * self.width;
-                let depths = &mut self.depth[at + left..at + right];
-                let row = &mut pixels[(at + left) * 3..(at + right) * 3];
-                span.row(limb, light, (left as f32 + 0.5, y as f32 + 0.5), depths, row);
+                let cells = y * self.width + left..y * self.width + right;
+                let start = (left as f32 + 0.5, y as f32 + 0.5);
+                visit(&span, start, cells.clone(), &mut self.depth[cells]);
             }
         }
-    }
-
-    /// Rows that a limb can touch.
-    fn rows(&self, limb: &Limb, reach: f32) -> Range<usize> {
-        let row = |y: f32| y.clamp(0.0, self.height as f32) as usize;
-        row(limb.from[1].min(limb.to[1]) - reach)..row(limb.from[1].max(limb.to[1]) + reach + 1.0)
     }
 }
 
@@ -96,20 +98,8 @@ impl Raster {
 impl Raster {
     /// Adds the shadow of `limb`, with an edge `soft` pixels wide. Where shadows overlap, the darker one counts.
     pub(crate) fn cast(&mut self, limb: &Limb, soft: f32) {
-        let span = Span::of(limb);
         let soft = soft.max(1.0);
-        let reach = limb.from[2].max(limb.to[2]) + 0.5 * soft;
-        let rows = self.rows(limb, reach);
-        if rows.is_empty() || !reach.is_finite() {
-            return;
-        }
-        self.dirty = (self.dirty.0.min(rows.start), self.dirty.1.max(rows.end));
-        for y in rows {
-            let (left, right) = span.columns(limb, y as f32 + 0.5, reach, self.width);
-            let at = y * self.width;
-            let start = (left as f32 + 0.5, y as f32 + 0.5);
-            span.shade(limb, soft, start, &mut self.depth[at + left..at + right.max(left)]);
-        }
+        self.cover(limb, 0.5 * soft, |span, start, _, left| span.shade(limb, soft, start, left));
     }
 
     /// Lays the shadows over the rows of `pixels` above row `end`: where they are full, `strength` of the light is gone.

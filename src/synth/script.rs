@@ -141,6 +141,23 @@ impl Script {
         self.push(motion, performance);
     }
 
+    /// From where it `enter`s to where it `leave`s after a wait of `waits` seconds; what is called `motion` is the way.
+    fn cross(
+        &mut self,
+        stage: &Stage,
+        dice: &mut Dice,
+        motion: Motion,
+        (enter, leave): ((f32, f32), (f32, f32)),
+        (waits, run): (f32, bool),
+    ) {
+        let yaw = 1.5 * (leave.0 - enter.0).signum();
+        self.root = Root { x: enter.0, z: enter.1, yaw };
+        self.pause(stage, dice, waits, true);
+        let to = Root { x: leave.0, z: leave.1, yaw: 0.0 };
+        let gait = Gait::along(dice, run, &stage.body, (self.root, &[to]), true);
+        self.push(motion, Performance { track: Track::new(self.base), gait: Some(gait) });
+    }
+
     /// A way through the visible part of the floor that takes at least about two seconds.
     fn way(&self, stage: &Stage, dice: &mut Dice, run: bool) -> Gait {
         let (seconds, pace) = (dice.between(1.2, 3.2), if run { 2.6 } else { 1.0 });
@@ -263,16 +280,10 @@ pub(crate) fn clip(dice: &mut Dice, world: World, motion: Motion) -> (Stage, Scr
 /// From outside of the picture through it and out again.
 fn pass_through(dice: &mut Dice, stage: &Stage, script: &mut Script, run: bool) {
     let way = dice.sign();
-    let out = 0.62;
-    let enter = stage.camera.floor_at(-way * out, dice.between(0.85, 1.2));
-    let leave = stage.camera.floor_at(way * out, dice.between(0.85, 1.2));
-    script.root = Root { x: enter.0, z: enter.1, yaw: 1.5 * way };
-    let seconds = dice.between(0.8, 1.8);
-    script.pause(stage, dice, seconds, true);
-    let to = Root { x: leave.0, z: leave.1, yaw: 0.0 };
-    let gait = Gait::along(dice, run, &stage.body, (script.root, &[to]), true);
+    let [enter, leave] = [-way, way].map(|side| stage.camera.floor_at(0.62 * side, dice.between(0.85, 1.2)));
+    let waits = dice.between(0.8, 1.8);
     let motion = if run { Motion::Run } else { Motion::Walk };
-    script.push(motion, Performance { track: Track::new(script.base), gait: Some(gait) });
+    script.cross(stage, dice, motion, (enter, leave), (waits, run));
     let after = dice.between(1.6, 2.5);
     script.pause(stage, dice, after, true);
 }
@@ -299,13 +310,8 @@ pub(crate) fn bystander(dice: &mut Dice, stage: &Stage, (start_s, end_s): (f32, 
         // Wide pictures show 0.89 heights to either side of their middle.
         let out = 1.1 + stage.camera.largest_shift();
         let [enter, leave] = [-way, way].map(|side| stage.camera.floor_at(out * side, share));
-        script.root = Root { x: enter.0, z: enter.1, yaw: 1.5 * way };
-        let waits = dice.between(0.2, 6.0);
-        script.pause(&stage, dice, waits, true);
-        let to = Root { x: leave.0, z: leave.1, yaw: 0.0 };
-        let run = dice.chance(0.15);
-        let gait = Gait::along(dice, run, &stage.body, (script.root, &[to]), true);
-        script.push(Motion::Nothing, Performance { track: Track::new(script.base), gait: Some(gait) });
+        let (waits, run) = (dice.between(0.2, 6.0), dice.chance(0.15));
+        script.cross(&stage, dice, Motion::Nothing, (enter, leave), (waits, run));
         way = dice.sign();
     }
     (stage.body, script)

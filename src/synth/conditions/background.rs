@@ -82,12 +82,6 @@ impl Area {
     }
 }
 
-/// A colour of some brightness, more or less grey.
-pub(super) fn color(dice: &mut Dice, (low, high): (f32, f32), spread: f32) -> [f32; 3] {
-    let level = dice.between(low, high);
-    [0; 3].map(|_| (level + dice.between(-spread, spread)).clamp(0.0, 255.0))
-}
-
 /// Something that moves.
 #[derive(Debug, Clone)]
 pub(super) enum Mover {
@@ -136,7 +130,7 @@ impl Passing {
             area: Area::random(dice, w, h),
             seed: dice.seed(),
             every_s: dice.between(2.0, 7.0),
-            color: color(dice, (30.0, 140.0), 25.0),
+            color: dice.color((30.0, 140.0), 25.0),
         }
     }
 
@@ -180,7 +174,7 @@ impl Fan {
             radius: dice.between(0.05, 0.16),
             blades: dice.whole(3, 5) as f32,
             hz: dice.sign() * dice.between(0.4, 4.0),
-            color: color(dice, (10.0, 240.0), 20.0),
+            color: dice.color((10.0, 240.0), 20.0),
             cover: dice.between(0.4, 1.0),
         }
     }

@@ -1,7 +1,7 @@
 //! What a picture is collected on: exposures that are averaged, noise, and a grid that may be coarser than the picture.
 
 use super::Conditions;
-use crate::synth::dice::mix;
+use crate::synth::dice::{self, mix};
 
 /// Length by which the noise of rows can differ in where it begins.
 const ROOM: usize = 4096;
@@ -124,10 +124,9 @@ fn noise(seed: u64, amount: f32, count: usize) -> impl Iterator<Item = i8> {
     let mut before = [0; 3];
     (0..count).map(move |i| {
         word = mix(word);
-        // The sum of four bytes is close enough to a normal distribution, of standard deviation 148.
-        let sum = word.to_le_bytes()[..4].iter().map(|b| i32::from(*b)).sum::<i32>() - 510;
-        let value = before[i % 3] + sum;
-        before[i % 3] = sum;
+        let own = dice::noise(word);
+        let value = before[i % 3] + own;
+        before[i % 3] = own;
         // Two values are added across and two down.
         (value as f32 * amount / 148.0 * 0.5).round() as i8
     })

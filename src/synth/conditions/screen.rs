@@ -1,6 +1,6 @@
 //! A screen behind a body: the hardest of backgrounds, since on it anything may move.
 
-use super::background::{Area, Easel, color};
+use super::background::{Area, Easel};
 use crate::synth::dice::{Dice, mix};
 
 /// A television or a monitor.
@@ -66,7 +66,7 @@ impl Screen {
         let level = dice.between(20.0, 200.0);
         let mut view = View::default();
         let colors = view.iter_mut().flatten();
-        colors.for_each(|c| *c = color(&mut dice, (0.4 * level, 1.3 * level), 45.0).map(|c| c * bright));
+        colors.for_each(|c| *c = dice.color((0.4 * level, 1.3 * level), 45.0).map(|c| c * bright));
         let since_s = t_s - number * self.view_s;
         let pan = [0; 2].map(|_| dice.between(0.0, 9.0) + 0.6 * dice.normal() * since_s);
         for row in easel.rows(y, y + h) {
@@ -82,7 +82,7 @@ impl Screen {
     fn text(&self, t_s: f32, bright: f32, easel: &mut Easel) {
         let Area { x, y, w, h } = self.area;
         let mut dice = Dice::new(self.seed, 0);
-        let (paper, ink) = (color(&mut dice, (150.0, 240.0), 20.0), color(&mut dice, (10.0, 110.0), 40.0));
+        let (paper, ink) = (dice.color((150.0, 240.0), 20.0), dice.color((10.0, 110.0), 40.0));
         let (paper, ink) = if dice.chance(0.3) { (ink, paper) } else { (paper, ink) };
         let [paper, ink] = [paper, ink].map(|color| color.map(|c| (c * bright) as u8));
         let lines = dice.between(7.0, 14.0);

@@ -2,7 +2,7 @@
 
 use std::f32::consts::TAU;
 
-use super::background::{Area, Easel, blend, color};
+use super::background::{Area, Easel, blend};
 use crate::synth::dice::Dice;
 
 /// Wind: it comes and goes.
@@ -45,7 +45,7 @@ impl Curtain {
         let area = Area { y: dice.between(-0.6, -0.3), ..Area::random(dice, w, h) };
         Self {
             area,
-            color: color(dice, (40.0, 240.0), 30.0),
+            color: dice.color((40.0, 240.0), 30.0),
             depth: dice.between(0.1, 0.6),
             folds: dice.between(7.0, 30.0),
             sway: dice.between(0.015, 0.06),

@@ -148,12 +148,22 @@ pub struct DataArgs {
     pub short_side: u32,
 }
 
+impl DataArgs {
+    /// Where the mannequin is seen, if it is the mannequin whose clips are asked for.
+    pub fn world(&self) -> Option<World> {
+        match self.data.as_str() {
+            "synth" => Some(World::Studio),
+            "wild" => Some(World::Wild),
+            _ => None,
+        }
+    }
+}
+
 /// Opens the data that `args` name, to be prepared as `input` asks. `seed` decides what is drawn by lot.
 pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Box<dyn Dataset>> {
-    let opened: anyhow::Result<Box<dyn Dataset>> = match args.data.as_str() {
-        "synth" => synth::Synth::new(input, World::Studio, seed).map(|data| Box::new(data) as _),
-        "wild" => synth::Synth::new(input, World::Wild, seed).map(|data| Box::new(data) as _),
-        _ => folder::Folder::open(args, input).map(|data| Box::new(data) as _),
+    let opened: anyhow::Result<Box<dyn Dataset>> = match args.world() {
+        Some(world) => synth::Synth::new(input, world, seed).map(|data| Box::new(data) as _),
+        None => folder::Folder::open(args, input).map(|data| Box::new(data) as _),
     };
     // What is wrong here is a flag or what it names.
     opened.map_err(|error| usage(format_args!("{error:#}")).into())

@@ -13,7 +13,7 @@ use super::clips::{Clip, Named, choose};
 use super::events::{EventScore, score};
 use super::live::{mean_of, reported, table};
 use super::playlist::{Playlist, Video};
-use super::{EvaluateArgs, how, in_parallel, record, save, threads};
+use super::{EvaluateArgs, how, in_parallel, record, save, threads, unused};
 use crate::data::{self, Sampling, usage};
 
 /// Videos are watched in so many goes, each with a part of every class.
@@ -22,11 +22,7 @@ const LISTS: usize = 8;
 /// Watches the videos that `args` ask for and prints how good the reports are.
 pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow::Result<()> {
     let mannequin = [("--seeds", args.seeds.is_some()), ("--duration", args.duration.is_some())];
-    if let Some((flag, _)) = mannequin.iter().find(|(_, given)| *given) {
-        return Err(
-            usage(format_args!("{flag}: is for the mannequin; --clips says how many videos of each part")).into()
-        );
-    }
+    unused(&mannequin, "is for the mannequin; --clips says how many videos of each part")?;
     ensure!(args.data.sample == Sampling::Window, usage("--sample: --live watches videos whole, as `window` does"));
     let data = data::open(&args.data, &bundle.manifest.input, 0)?;
     let each_one = [data.activation(), bundle.manifest.output.activation] == [Activation::Softmax; 2];

@@ -15,7 +15,7 @@ use kinora::stop::Stop;
 use kinora::synth::{Motion, Scene, World};
 
 use super::events::{EventScore, Found, Span, percentile, score};
-use super::{EvaluateArgs, Which, how, in_parallel, record, save, threads};
+use super::{EvaluateArgs, Which, how, in_parallel, record, save, threads, unused};
 use crate::data::usage;
 
 /// The mannequin camera's usual pictures.
@@ -60,10 +60,7 @@ fn unknown(labels: &[String]) -> impl Iterator<Item = Motion> {
 pub fn run(args: &EvaluateArgs, world: World, bundle: &Bundle, engine: &dyn Engine) -> anyhow::Result<()> {
     let motions = reportable(bundle, &args.labels)?;
     let clips = [("--part", args.part != Which::Test), ("--clips", args.clips.is_some())];
-    if let Some((flag, _)) = clips.iter().find(|(_, given)| *given) {
-        let message = format!("{flag}: is for clips; of live mannequins there are --seeds and --duration");
-        return Err(usage(message).into());
-    }
+    unused(&clips, "is for clips; of live mannequins there are --seeds and --duration")?;
     let (seeds, seconds) = watched(args);
     let shows = shows(&bundle.labels, world, 1..seeds + 1, seconds);
     let watch = |_: &mut (), index: usize| {

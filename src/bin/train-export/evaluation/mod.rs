@@ -15,10 +15,9 @@ use std::path::{Path, PathBuf};
 use kinora::engine::{self, Engine, Precision};
 use kinora::model::manifest::{Measured, Mode};
 use kinora::model::{Bundle, Manifest};
-use kinora::synth::World;
 use kinora::{Error, ErrorKind};
 
-use crate::data::{DataArgs, Part};
+use crate::data::{DataArgs, Part, usage};
 
 pub use metrics::Confusion;
 pub use thresholds::{ThresholdArgs, command as thresholds};
@@ -107,11 +106,18 @@ pub fn command(args: EvaluateArgs) -> anyhow::Result<()> {
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(|e| unwritable(out, e))?;
     }
-    match (args.live, args.data.data.as_str()) {
+    match (args.live, args.data.world()) {
         (false, _) => clips::run(&args, &bundle, &*engine),
-        (true, "synth") => live::run(&args, World::Studio, &bundle, &*engine),
-        (true, "wild") => live::run(&args, World::Wild, &bundle, &*engine),
-        (true, _) => acted::run(&args, &bundle, &*engine),
+        (true, Some(world)) => live::run(&args, world, &bundle, &*engine),
+        (true, None) => acted::run(&args, &bundle, &*engine),
+    }
+}
+
+/// Refuses flags that are given and mean nothing here, for the reason `why`.
+fn unused(flags: &[(&str, bool)], why: &str) -> kinora::Result<()> {
+    match flags.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(usage(format_args!("{flag}: {why}"))),
+        None => Ok(()),
     }
 }
 

@@ -127,13 +127,12 @@ impl Source for Playlist<'_> {
 
     fn next_frame(&mut self, into: &mut Frame) -> kinora::Result<Captured> {
         loop {
-            let mut showing = match (self.now.take(), self.videos.pop_front()) {
-                (Some(showing), waiting) => {
-                    waiting.into_iter().for_each(|video| self.videos.push_front(video));
-                    showing
-                }
-                (None, Some(video)) => Showing::open(video)?,
-                (None, None) => return Ok(Captured::End),
+            let mut showing = match self.now.take() {
+                Some(showing) => showing,
+                None => match self.videos.pop_front() {
+                    Some(video) => Showing::open(video)?,
+                    None => return Ok(Captured::End),
+                },
             };
             if !showing.next(into)? {
                 self.acted.extend((!showing.last.is_empty()).then(|| showing.acted(self.due_s)));

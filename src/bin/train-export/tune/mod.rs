@@ -138,7 +138,7 @@ fn beside(out: &Path) -> PathBuf {
 /// The videos, if they are something to learn.
 fn learnable(args: &TuneArgs, model: &Model) -> Result<Arc<dyn Dataset>> {
     let wanted = "a folder with a folder of videos per class";
-    if ["synth", "wild"].contains(&args.data.data.as_str()) {
+    if args.data.world().is_some() {
         return Err(usage(format_args!("--data: {wanted} wanted; `kinora record` makes one")).into());
     }
     let data: Arc<dyn Dataset> = data::open(&args.data, &model.input, args.seed)?.into();
