@@ -30,6 +30,9 @@ const LAG_S: [f32; 6] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7];
 /// How much better a threshold of its own for a label must be: less is chance.
 const LEAST_GAIN: f64 = 0.003;
 
+/// The F1 to give for meeting a limit that is missed by as much as the limit itself.
+const EXCESS_COST: f64 = 0.2;
+
 /// Of which bundle, and by how much.
 #[derive(Debug, clap::Args)]
 pub struct ThresholdArgs {
@@ -166,27 +169,32 @@ fn judge(bundle: &Bundle, settings: &Settings, all: &[Watched]) -> anyhow::Resul
 }
 
 /// The one of the highest F1 among those whose median delay and false alarms are at most what is wanted; if none has
-/// both, among those that have one, or else among all.
+/// both, the one whose F1 is the highest after what the excess costs.
 fn best(judged: Vec<Judged>, args: &ThresholdArgs) -> Option<Judged> {
-    let least = judged.iter().map(|(_, mean)| missed(mean, args)).min()?;
-    let allowed = judged.into_iter().filter(|(_, mean)| missed(mean, args) == least);
-    allowed.max_by(|a, b| a.1.f1.total_cmp(&b.1.f1))
+    let rank = |mean: &Mean| match excess(mean, args) {
+        0.0 => (true, mean.f1),
+        excess => (false, mean.f1 - EXCESS_COST * excess),
+    };
+    judged.into_iter().max_by(|(_, a), (_, b)| {
+        let (a, b) = (rank(a), rank(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    })
 }
 
-/// The one of the highest value among those that miss no more limits than `now` and report less of what is no class, if it
+/// The one of the highest value among those that miss the limits by no more than `now` and report less of what is no class, if it
 /// is worth it.
 fn better(now: &Mean, judged: Vec<Judged>, args: &ThresholdArgs) -> Option<Judged> {
-    let allowed = |mean: &Mean| mean.unknown_per_min < now.unknown_per_min && missed(mean, args) <= missed(now, args);
+    let allowed = |mean: &Mean| mean.unknown_per_min < now.unknown_per_min && excess(mean, args) <= excess(now, args);
     let judged = judged.into_iter().filter(|(_, mean)| allowed(mean));
     let best = judged.max_by(|a, b| value(&a.1, args).total_cmp(&value(&b.1, args)))?;
     (value(&best.1, args) > value(now, args) + LEAST_GAIN).then_some(best)
 }
 
-/// How many of the two limits are missed.
-fn missed(mean: &Mean, args: &ThresholdArgs) -> usize {
-    let fast = mean.delay_p50_s.is_some_and(|s| s <= args.delay);
-    let quiet = mean.false_alarms_per_10_min.is_none_or(|n| n <= args.false_alarms);
-    usize::from(!fast) + usize::from(!quiet)
+/// By which share the limits are missed, both together; of false alarms of a limit of less than one, by how many.
+fn excess(mean: &Mean, args: &ThresholdArgs) -> f64 {
+    let over = |is: f64, limit: f64, least: f64| ((is - limit) / limit.max(least)).max(0.0);
+    let delay = over(mean.delay_p50_s.unwrap_or(f64::INFINITY), args.delay, 0.1);
+    delay + over(mean.false_alarms_per_10_min.unwrap_or(0.0), args.false_alarms, 1.0)
 }
 
 /// F1, less what reports of what is no class cost.
@@ -254,9 +262,11 @@ mod tests {
         let best = |delay, alarms| number(best(all.clone(), &args(delay, alarms)));
         assert_eq!(best(1.0, 2.0), Some(2));
         assert_eq!(best(1.0, 1.5), Some(0));
-        assert_eq!(best(0.5, 2.0), Some(1));
-        assert_eq!(best(1.0, -1.0), Some(3));
-        assert_eq!(best(0.5, -1.0), Some(3));
+        // Not the highest F1 if that is far over a limit.
+        assert_eq!(best(0.5, 2.0), Some(3));
+        assert_eq!(best(1.0, 0.0), Some(0));
+        assert_eq!(best(0.8, 1.0), Some(1));
+        assert_eq!(best(0.1, 0.0), Some(3));
         assert_eq!(number(super::best(Vec::new(), &args(1.0, 2.0))), None);
     }
 
