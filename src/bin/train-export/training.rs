@@ -312,10 +312,19 @@ impl Run {
 
 /// The weights that `net` begins with, if it does not begin with fresh ones.
 fn first_weights(plan: &Plan, info: &Info, net: &Net) -> Result<Option<Taken>> {
-    match (plan.init.as_ref().or(plan.qat.as_ref()), &plan.inflate) {
-        (Some(path), _) => init::weights(path, &info.labels, net.graph(), &net.weights()?).map(Some),
-        (None, Some(path)) => init::inflated(path, &info.architecture.parse()?, net.graph()).map(Some),
-        (None, None) => Ok(None),
+    let of = |path| init::weights(path, &info.labels, net.graph(), &net.weights()?);
+    match (&plan.init, &plan.qat, &plan.inflate) {
+        (Some(path), ..) => of(path).map(Some),
+        (_, Some(bundle), _) => {
+            let taken = of(bundle)?;
+            // Its ranges are those of a whole net's values.
+            let whole = taken.weights.len() == net.graph().parameters().len();
+            let why = format!("{} of these flags is not its net: give those it was trained with", plan.architecture);
+            ensure!(whole, Error::new(ErrorKind::Usage, format!("--qat {}: {why}", bundle.display())));
+            Ok(Some(taken))
+        }
+        (.., Some(path)) => init::inflated(path, &info.architecture.parse()?, net.graph()).map(Some),
+        _ => Ok(None),
     }
 }
 
@@ -641,6 +650,11 @@ mod tests {
         net.imitate(ranges);
         let after = accuracy(&net);
         assert!(after.loss() < 0.8 * before.loss(), "loss {} to {}", before.loss(), after.loss());
+        let qat = Some(bundle.clone());
+        let other = "r2plus1d-edge(width=4,depth=2)".into();
+        let deeper = Plan { qat, architecture: other, ..plan(&place("deeper"), settings.clone()) };
+        let error = run(deeper, Squares::shared(u64::MAX), &Stop::default()).unwrap_err().to_string();
+        assert!(error.contains("--qat") && error.contains("depth=2"), "{error}");
         let bf16 = Settings { precision: Some(Precision::Bf16), ..settings };
         let refused = Plan { qat: Some(bundle), ..plan(&place("bf16"), bf16) };
         let error = run(refused, Squares::shared(u64::MAX), &Stop::default()).unwrap_err().to_string();
