@@ -30,8 +30,8 @@ const LAG_S: [f32; 6] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7];
 /// How much better a threshold of its own for a label must be: less is chance.
 const LEAST_GAIN: f64 = 0.003;
 
-/// The F1 to give for meeting a limit that is missed by as much as the limit itself.
-const EXCESS_COST: f64 = 0.2;
+/// The F1 to give for keeping a limit that is missed by as much as the limit itself.
+const EXCESS_COST: f64 = 0.1;
 
 /// Of which bundle, and by how much.
 #[derive(Debug, clap::Args)]
@@ -190,11 +190,12 @@ fn better(now: &Mean, judged: Vec<Judged>, args: &ThresholdArgs) -> Option<Judge
     (value(&best.1, args) > value(now, args) + LEAST_GAIN).then_some(best)
 }
 
-/// By which share the limits are missed, both together; of false alarms of a limit of less than one, by how many.
+/// How often the limits would have to be doubled to be kept, both together. Of false alarms there is one more, so that a limit
+/// of none can be missed by more or less.
 fn excess(mean: &Mean, args: &ThresholdArgs) -> f64 {
-    let over = |is: f64, limit: f64, least: f64| ((is - limit) / limit.max(least)).max(0.0);
-    let delay = over(mean.delay_p50_s.unwrap_or(f64::INFINITY), args.delay, 0.1);
-    delay + over(mean.false_alarms_per_10_min.unwrap_or(0.0), args.false_alarms, 1.0)
+    let over = |is: f64, limit: f64| (is / limit).log2().max(0.0);
+    let delay = over(mean.delay_p50_s.unwrap_or(f64::INFINITY), args.delay);
+    delay + over(mean.false_alarms_per_10_min.unwrap_or(0.0) + 1.0, args.false_alarms + 1.0)
 }
 
 /// F1, less what reports of what is no class cost.
@@ -256,7 +257,7 @@ mod tests {
             (0.5, Some(0.9), 0.0, 0.0),
             (0.8, Some(1.2), 1.0, 0.0),
             (0.6, Some(1.0), 2.0, 0.0),
-            (0.9, Some(0.6), 3.0, 0.0),
+            (0.9, Some(0.6), 8.0, 0.0),
             (0.0, None, 0.0, 0.0),
         ]);
         let best = |delay, alarms| number(best(all.clone(), &args(delay, alarms)));
@@ -266,7 +267,6 @@ mod tests {
         assert_eq!(best(0.5, 2.0), Some(3));
         assert_eq!(best(1.0, 0.0), Some(0));
         assert_eq!(best(0.8, 1.0), Some(1));
-        assert_eq!(best(0.1, 0.0), Some(3));
         assert_eq!(number(super::best(Vec::new(), &args(1.0, 2.0))), None);
     }
 
