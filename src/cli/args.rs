@@ -197,7 +197,7 @@ pub struct RunArgs {
     pub pictures: PictureArgs,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// File for events as JSON lines, - for the terminal [default: - unless the display is a window or a screen]
+    /// File for events as JSON lines, replaced if it is there; - for the terminal [default: - unless the display is a window or a screen]
     #[arg(long, value_name = "FILE", env = "KINORA_EVENTS")]
     pub events: Option<String>,
     /// Stop after so many frames
@@ -212,7 +212,7 @@ pub struct RunArgs {
     /// Report these actions only
     #[arg(long, value_name = "LABEL,...", value_delimiter = ',', env = "KINORA_LABELS")]
     pub labels: Option<Vec<String>>,
-    /// Score at which an action starts, 0 to 1 [default: the model's]
+    /// Score at which an action starts, 0 to 1, in place of the thresholds of all labels [default: the model's]
     #[arg(long, value_name = "P", env = "KINORA_THRESHOLD")]
     pub threshold: Option<f32>,
     /// Time constant over which scores are smoothed, in seconds [default: the model's]

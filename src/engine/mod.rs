@@ -95,7 +95,7 @@ pub trait Session: Send {
 /// Which engine runs a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Choice {
-    /// `native` if it can run the model as asked and has kernels for this processor, else `tract`.
+    /// `native` if it can run the model as asked, on windows only if it has kernels for this processor, else `tract`.
     #[default]
     Auto,
     /// Our own kernels, int8 and f32, on windows and on streams.

@@ -34,7 +34,7 @@ use kinora::model::manifest::{Activation, Mode};
 use kinora::stop::Stop;
 
 #[derive(Parser)]
-#[command(version, about = "Trains action recognition models and exports them for kinora")]
+#[command(name = "train-export", version, about = "Trains action recognition models and exports them for kinora")]
 struct Cli {
     /// Say more; twice for everything
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use kinora::model::Bundle;
 use kinora::model::manifest::{Activation, Input, Mode};
 use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
@@ -316,16 +317,25 @@ fn first_weights(plan: &Plan, info: &Info, net: &Net) -> Result<Option<Taken>> {
     match (&plan.init, &plan.qat, &plan.inflate) {
         (Some(path), ..) => of(path).map(Some),
         (_, Some(bundle), _) => {
-            let taken = of(bundle)?;
-            // Its ranges are those of a whole net's values.
-            let whole = taken.weights.len() == net.graph().parameters().len();
-            let why = format!("{} of these flags is not its net: give those it was trained with", plan.architecture);
-            ensure!(whole, Error::new(ErrorKind::Usage, format!("--qat {}: {why}", bundle.display())));
-            Ok(Some(taken))
+            let before = Bundle::load(bundle)?.manifest;
+            let same = [
+                ("architecture", before.architecture == info.architecture),
+                ("input", before.input == info.input),
+                ("mode", before.run.mode == info.mode),
+            ];
+            require("--qat", bundle, &same)?;
+            of(bundle).map(Some)
         }
         (.., Some(path)) => init::inflated(path, &info.architecture.parse()?, net.graph()).map(Some),
         _ => Ok(None),
     }
+}
+
+/// Refuses what `flag` says to go on from at `path` where it is not the `same` as what the other flags say.
+fn require(flag: &str, path: &Path, same: &[(&str, bool)]) -> Result<()> {
+    let Some((what, _)) = same.iter().find(|(_, same)| !same) else { return Ok(()) };
+    let message = format!("{flag}: {} has another {what}: give the flags it was trained with", path.display());
+    Err(Error::new(ErrorKind::Usage, message).into())
 }
 
 /// The checkpoint to go on from, whose state goes into `info`.
@@ -340,10 +350,7 @@ fn resume(path: &Path, info: &mut Info) -> Result<Checkpoint> {
         ("labels", before.labels == info.labels),
         ("first layer that is trained (--train-from)", before.train_from == info.train_from),
     ];
-    if let Some((what, _)) = same.into_iter().find(|(_, same)| !same) {
-        let message = format!("--resume: {} has another {what}: give the flags it was begun with", path.display());
-        return Err(Error::new(ErrorKind::Usage, message).into());
-    }
+    require("--resume", path, &same)?;
     (info.step, info.clips, info.seconds, info.best) = (before.step, before.clips, before.seconds, before.best);
     info.before = before.before.clone();
     if !before.recipe.ends_with(&info.recipe) {
@@ -654,7 +661,7 @@ mod tests {
         let other = "r2plus1d-edge(width=4,depth=2)".into();
         let deeper = Plan { qat, architecture: other, ..plan(&place("deeper"), settings.clone()) };
         let error = run(deeper, Squares::shared(u64::MAX), &Stop::default()).unwrap_err().to_string();
-        assert!(error.contains("--qat") && error.contains("depth=2"), "{error}");
+        assert!(error.contains("--qat") && error.contains("architecture"), "{error}");
         let bf16 = Settings { precision: Some(Precision::Bf16), ..settings };
         let refused = Plan { qat: Some(bundle), ..plan(&place("bf16"), bf16) };
         let error = run(refused, Squares::shared(u64::MAX), &Stop::default()).unwrap_err().to_string();

@@ -14,6 +14,7 @@ use kinora::synth::{Motion, Scene, World};
 use kinora::{Error, ErrorKind};
 
 use super::{Part, mix, usage};
+use crate::options::numbers;
 
 /// Pictures a second.
 const RATE: f32 = 30.0;
@@ -39,8 +40,8 @@ pub struct SynthArgs {
     #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "320x240", value_parser = size)]
     pub size: (u32, u32),
     /// Shares of train, validation and test
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',', num_args = 3, default_values_t = [80, 10, 10])]
-    pub parts: Vec<u32>,
+    #[arg(long, value_name = "TRAIN,VALIDATION,TEST", default_value = "80,10,10", value_parser = numbers::<u32, 3>)]
+    pub parts: [u32; 3],
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {
@@ -156,7 +157,7 @@ mod tests {
             per_class,
             seed: 3,
             size: (64, 48),
-            parts: vec![80, 10, 10],
+            parts: [80, 10, 10],
         }
     }
 
@@ -165,7 +166,7 @@ mod tests {
         let args = args(Path::new("x"), 20);
         let count = |part_wanted| (0..20).filter(|n| part(*n, &args) == part_wanted).count();
         assert_eq!(Part::ALL.map(count), [16, 2, 2]);
-        let all_test = SynthArgs { parts: vec![0, 0, 5], ..args };
+        let all_test = SynthArgs { parts: [0, 0, 5], ..args };
         assert!((0..20).all(|n| part(n, &all_test) == Part::Test));
     }
 

@@ -54,7 +54,7 @@ pub struct EvaluateArgs {
     /// With --live: mannequins, of seeds 1 to N [default: 5]
     #[arg(long, value_name = "N", requires = "live", value_parser = clap::value_parser!(u64).range(1..thresholds::FIRST_SEED))]
     pub seeds: Option<u64>,
-    /// With --live: how long to watch each [default: 120]
+    /// With --live: how long to watch each; of motions that are no class 20 at most [default: 120]
     #[arg(long, value_name = "SECONDS", requires = "live", value_parser = clap::value_parser!(u64).range(1..))]
     pub duration: Option<u64>,
     /// Windows or the stream; the bundle's own if left out

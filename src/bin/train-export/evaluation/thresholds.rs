@@ -42,7 +42,7 @@ pub struct ThresholdArgs {
     /// Mannequins to watch live in studio and wild each, and doing each motion that is no class
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
-    /// How long to watch each
+    /// How long to watch each; of motions that are no class 20 at most
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     pub duration: u64,
     /// Half of the actions are to be reported within this time, if that can be had
