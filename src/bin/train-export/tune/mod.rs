@@ -33,6 +33,10 @@ const RATES: [f64; 2] = [1e-2, 1e-3];
 
 /// What to learn, and from where on.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("data", |data| {
+    let help = "A folder with a folder of videos per class, as `kinora record` makes it";
+    data.value_name("DIR").default_value(None::<&str>).required(true).help(help)
+}))]
 pub struct TuneArgs {
     #[command(flatten)]
     data: DataArgs,
