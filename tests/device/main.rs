@@ -206,6 +206,28 @@ fn the_console_gives_way_to_pictures_and_comes_back() {
     }
 }
 
+/// The guest checks what keys do to the clips; here, that the questions were on the screen when they were pressed.
+#[test]
+fn clips_are_kept_and_dropped_by_keys_without_a_desktop() {
+    // What the overlay draws its bar and the stripe beside its text with.
+    const COUNTDOWN: [u8; 3] = [86, 180, 233];
+    const QUESTION: [u8; 3] = [38, 200, 165];
+    let outcome = vm::boot("record", "", folder(), PATIENCE);
+    for (name, wanted, other) in [
+        ("record-question", QUESTION, COUNTDOWN),
+        ("record-again", COUNTDOWN, QUESTION),
+        ("record-second", QUESTION, COUNTDOWN),
+    ] {
+        let shot = outcome.shot(name);
+        let count = |colour: [u8; 3]| shot.pixels().filter(|pixel| pixel.0 == colour).count();
+        let (found, none) = (count(wanted), count(other));
+        assert!(
+            found > 500 && none == 0,
+            "{name}: {found} pixels of the colour that it should have, {none} of the other"
+        );
+    }
+}
+
 #[test]
 fn lost_and_damaged_pictures_are_counted() {
     vm::boot("losses", "", folder(), PATIENCE);

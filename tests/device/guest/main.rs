@@ -49,6 +49,7 @@ fn run() -> Result<()> {
         "losses" => scenarios::losses(),
         "defaults" => scenarios::defaults(),
         "console" => scenarios::console(),
+        "record" => scenarios::record(),
         "colours" => scenarios::colours(),
         "campaign" => scenarios::campaign(parameter("seed")?.parse()?, parameter("count")?.parse()?),
         other => bail!("there is no scenario {other}"),

@@ -84,10 +84,18 @@ impl Program {
 
     /// As [`Self::start`], with nothing named but what is in `flags`.
     pub fn start_with(name: &str, flags: &[&str]) -> Result<Self> {
+        Self::spawn(name, &[&["run", "--model", "/host/model", "--events", &event_file(name)], flags].concat())
+    }
+
+    /// Starts `kinora record` with `flags`; it has no events.
+    pub fn record(name: &str, flags: &[&str]) -> Result<Self> {
+        Self::spawn(name, &[&["record", "--model", "/host/model"], flags].concat())
+    }
+
+    fn spawn(name: &str, arguments: &[&str]) -> Result<Self> {
         let _ = fs::remove_file(event_file(name));
         let child = Command::new("/app/kinora")
-            .args(["run", "--model", "/host/model", "--events", &event_file(name)])
-            .args(flags)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(log_file(name))?)
@@ -179,7 +187,8 @@ impl Program {
         Ok(())
     }
 
-    fn log(&self) -> String {
+    /// The last lines of what it said.
+    pub fn log(&self) -> String {
         let text = fs::read_to_string(log_file(&self.name)).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")

@@ -48,7 +48,9 @@ fn payload(root: &Path) {
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(from, to).unwrap();
     };
-    put(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/device/guest/init")), "init");
+    let ours = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/device/guest").join(name);
+    put(&ours("init"), "init");
+    put(&ours("ffmpeg"), "app/ffmpeg");
     for program in [env!("CARGO_BIN_EXE_kinora"), env!("CARGO_BIN_EXE_device-guest")] {
         let name = Path::new(program).file_name().unwrap().to_str().unwrap();
         put(Path::new(program), &format!("app/{name}"));

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, read_to_string};
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,8 @@ use crate::wait;
 
 const SOURCE: &str = "synthetic:1?size=640x480&fps=5";
 const PATIENCE: Duration = Duration::from_secs(10);
+/// From the beginning of a countdown until the clip of a second is there, on a slow machine.
+const UNTIL_ASKED: Duration = Duration::from_secs(8);
 
 /// What a console is set to: text or graphics, and its line settings.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,5 +90,41 @@ pub fn console() -> Result<()> {
     shot("console-after")?;
     start("console-term")?.terminate()?;
     ensure!(state()? == before, "after SIGTERM: {:?}, not {before:?}", state()?);
+    Ok(())
+}
+
+/// Keys keep and drop clips and end the recording. Pictures go into the clip's file as they are: the machine has no `ffmpeg`,
+/// only what takes its place in `/app`.
+pub fn record() -> Result<()> {
+    // A second of the source.
+    const SIZE: u64 = 5 * 640 * 480 * 3;
+    let before = state()?;
+    let display = format!("{SCREEN}640x480");
+    let source = ["--source", SOURCE, "--display", &display];
+    let what = ["--label", "wave", "--count", "2", "--seconds", "1", "--out", "/tmp/clips"];
+    let mut program = Program::record("record", &[source.as_slice(), &what].concat())?;
+    program.shows_pictures()?;
+    let saved = |number: u32| Path::new("/tmp/clips/wave").join(format!("clip-000{number}.mp4"));
+    // While it counts down there is nothing to keep.
+    key("ret")?;
+    std::thread::sleep(UNTIL_ASKED);
+    shot("record-question")?;
+    key("backspace")?;
+    std::thread::sleep(Duration::from_secs(1));
+    key("ret")?;
+    shot("record-again")?;
+    std::thread::sleep(UNTIL_ASKED);
+    ensure!(!saved(1).exists(), "a clip was kept that had been dropped");
+    key("ret")?;
+    let kept = wait(PATIENCE, || program.log().contains("(1 of 2)").then_some(()));
+    kept.with_context(|| format!("the clip is not kept: {}", program.log()))?;
+    std::thread::sleep(UNTIL_ASKED);
+    ensure!(program.is_running()?, "it ended before both clips were made");
+    shot("record-second")?;
+    key("esc")?;
+    program.ends(PATIENCE)?;
+    ensure!(saved(1).metadata()?.len() == SIZE, "{} bytes, not {SIZE}", saved(1).metadata()?.len());
+    ensure!(!saved(2).exists(), "a clip was kept that was asked about when Esc ended it");
+    ensure!(state()? == before, "afterwards: {:?}, not {before:?}", state()?);
     Ok(())
 }

@@ -11,7 +11,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::json;
 
 pub use cameras::{colours, defaults, jpegs, receiver};
-pub use consoles::console;
+pub use consoles::{console, record};
 pub use screens::picture;
 pub use trouble::{campaign, faults, losses, signal};
 
