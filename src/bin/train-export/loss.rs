@@ -6,8 +6,8 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 /// What the clips of a batch show, of K classes.
 pub enum Truth {
-    /// One class each, `[N]`.
-    One(Tensor),
+    /// One class each, `[N]`; and at each of its frames, `[N, past + T]`, if that is known, [`UNASKED`] where it does not count.
+    One(Tensor, Option<Tensor>),
     /// Any number of classes each, `[N, K]` ones and zeros.
     Any(Tensor),
 }
@@ -23,6 +23,9 @@ pub struct Frames {
     pub window: i64,
 }
 
+/// In place of a class: whatever is answered does.
+const UNASKED: i64 = -100;
+
 impl Truth {
     /// The truth of clips that show these classes of so many `classes`: exactly one each for softmax, any number for sigmoid.
     ///
@@ -32,7 +35,7 @@ impl Truth {
         let truth = match activation {
             Activation::Softmax => {
                 let one: Vec<i64> = labels.iter().flatten().map(|class| *class as i64).collect();
-                Self::One(Tensor::f_from_slice(&one)?.f_to_device(device)?)
+                Self::One(Tensor::f_from_slice(&one)?.f_to_device(device)?, None)
             }
             Activation::Sigmoid => {
                 let mut shown = vec![0f32; labels.len() * classes];
@@ -46,19 +49,51 @@ impl Truth {
         Ok(truth)
     }
 
-    /// The same for each of so many `frames` of every clip.
-    fn repeated(&self, frames: i64) -> Result<Self> {
+    /// The same of clips of `frames` of which it is known what is to be said at each of a window's frames, if `moments` has that.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn at(self, moments: &[Vec<Option<usize>>], frames: i64) -> Result<Self> {
+        let Self::One(labels, None) = &self else { return Ok(self) };
+        if moments.iter().any(Vec::is_empty) {
+            return Ok(self);
+        }
+        let class = |class: &Option<usize>| class.map_or(UNASKED, |class| class as i64);
+        let all = moments.iter().flat_map(|window| {
+            let before = frames as usize - window.len();
+            std::iter::repeat_n(UNASKED, before).chain(window.iter().map(class))
+        });
+        let moments = Tensor::f_from_slice(&all.collect::<Vec<_>>())?.f_reshape([-1, frames])?;
+        Ok(Self::One(labels.shallow_clone(), Some(moments.f_to_device(labels.device())?)))
+    }
+
+    /// The same for each of so many frames from `first` on of every clip.
+    fn repeated(&self, first: i64, frames: i64) -> Result<Self> {
         Ok(match self {
-            Self::One(labels) => Self::One(labels.f_repeat_interleave_self_int(frames, 0, None)?),
+            Self::One(_, Some(moments)) => Self::One(moments.f_narrow(1, first, frames)?.f_reshape([-1])?, None),
+            Self::One(labels, None) => Self::One(labels.f_repeat_interleave_self_int(frames, 0, None)?, None),
             Self::Any(shown) => Self::Any(shown.f_repeat_interleave_self_int(frames, 0, None)?),
         })
+    }
+
+    /// How much each frame of each clip counts, `[N, all]` or the same for all clips, `[all]`: in the window only, rising evenly;
+    /// of those that are asked.
+    fn weights(&self, Frames { all, window, .. }: Frames, device: Device) -> Result<Tensor> {
+        let window = window.min(all);
+        let weight = |frame: i64| (frame + 1 - (all - window)).max(0) as f64 / (window * (window + 1)) as f64 * 2.0;
+        let rising = Tensor::f_from_slice(&(0..all).map(weight).collect::<Vec<f64>>())?;
+        let rising = rising.f_to_kind(Kind::Float)?.f_to_device(device)?;
+        let Self::One(_, Some(moments)) = self else { return Ok(rising) };
+        let asked = moments.f_ne(UNASKED)?.f_mul(&rising)?;
+        let sums = asked.f_sum_dim_intlist(1, true, Kind::Float)?;
+        Ok(asked.f_div(&sums)?)
     }
 
     /// The loss of each of `logits` `[N, K]`: cross-entropy, or the mean over the classes of each one's.
     fn losses(&self, logits: &Tensor, smoothing: f64) -> Result<Tensor> {
         Ok(match self {
-            Self::One(labels) => {
-                logits.f_cross_entropy_loss::<Tensor>(labels, None, Reduction::None, -100, smoothing)?
+            Self::One(labels, _) => {
+                logits.f_cross_entropy_loss::<Tensor>(labels, None, Reduction::None, UNASKED, smoothing)?
             }
             Self::Any(shown) => {
                 let wanted = shown.f_mul_scalar(1.0 - smoothing)?.f_add_scalar(smoothing / 2.0)?;
@@ -77,7 +112,7 @@ impl Truth {
     /// How many of the answers `[N, K]` are right; of clips of any number of classes each counts for its share of right ones.
     fn right(&self, answers: &Tensor) -> Result<f64> {
         let right = match self {
-            Self::One(labels) => answers.f_argmax(1, false)?.f_eq_tensor(labels)?,
+            Self::One(labels, _) => answers.f_argmax(1, false)?.f_eq_tensor(labels)?,
             Self::Any(shown) => {
                 let decided = answers.f_gt(0.0)?.f_to_kind(Kind::Float)?;
                 decided.f_eq_tensor(shown)?.f_mean_dim(1, false, Kind::Double)?
@@ -89,7 +124,8 @@ impl Truth {
 
 /// Loss of `logits` `[N, K]` and number of right answers. Of logits for the frames `[N, T, K]` of longer clips the loss is
 /// their part of the clips': it counts in the window only, and rises evenly from the window's first frame, which can hardly
-/// know, to its last (Ng et al., Beyond Short Snippets, 2015), whose answer is the clip's.
+/// know, to its last (Ng et al., Beyond Short Snippets, 2015), whose answer is the clip's. Where it is known what is to be said at
+/// each frame, that is asked, and frames of which it is not do not count.
 ///
 /// # Errors
 /// When the device fails.
@@ -98,11 +134,8 @@ pub fn score(logits: &Tensor, truth: &Truth, frames: Frames, smoothing: f64) -> 
         return Ok((truth.losses(logits, smoothing)?.f_mean(Kind::Float)?, truth.right(logits)?));
     }
     let (clips, here, classes) = logits.size3()?;
-    let window = frames.window.min(frames.all);
-    let weight = |frame: i64| (frame + 1 - (frames.all - window)).max(0) as f64 / (window * (window + 1)) as f64 * 2.0;
-    let weights: Vec<f64> = (frames.first..frames.first + here).map(weight).collect();
-    let weights = Tensor::f_from_slice(&weights)?.f_to_kind(Kind::Float)?.f_to_device(logits.device())?;
-    let losses = truth.repeated(here)?.losses(&logits.f_reshape([-1, classes])?, smoothing)?;
+    let weights = truth.weights(frames, logits.device())?.f_narrow(-1, frames.first, here)?;
+    let losses = truth.repeated(frames.first, here)?.losses(&logits.f_reshape([-1, classes])?, smoothing)?;
     let loss = losses.f_reshape([clips, here])?.f_mul(&weights)?.f_sum(Kind::Float)?.f_div_scalar(clips)?;
     let ends = frames.first + here == frames.all;
     Ok((loss, if ends { truth.right(&logits.f_select(1, -1)?)? } else { 0.0 }))
@@ -137,6 +170,26 @@ mod tests {
             assert!(close(&(early + late), wanted), "a window of {window} in parts");
             assert_eq!([none, hits], [0.0, 1.0]);
         }
+    }
+
+    /// Where it is known what is to be said at each frame, that counts, and nothing where either answer does; the past never.
+    #[test]
+    fn frames_are_asked_what_is_done_at_them() {
+        let frames = [[3.0f32, 1.0], [9.0, 0.0], [0.0, 9.0], [0.5, 1.5], [4.0, 0.0]];
+        let logits = Tensor::from_slice(&[frames, frames].concat().concat()).reshape([2, 5, 2]);
+        let moments = [vec![None, Some(1), None, Some(0)], vec![None, None, None, Some(1)]];
+        let truth =
+            Truth::new(&[vec![0], vec![1]], 2, Activation::Softmax, Device::Cpu).unwrap().at(&moments, 5).unwrap();
+        let entropy = |frame: [f32; 2], class: usize| f64::from((1.0 + (frame[1 - class] - frame[class]).exp()).ln());
+        let first = (0.2 * entropy(frames[2], 1) + 0.4 * entropy(frames[4], 0)) / 0.6;
+        let wanted = (first + entropy(frames[4], 1)) / 2.0;
+        let (loss, hits) = score(&logits, &truth, Frames { first: 0, all: 5, window: 4 }, 0.0).unwrap();
+        assert!(close(&loss, wanted), "{loss:?}, not {wanted}");
+        assert_eq!(hits, 1.0);
+        let part = |first, length| {
+            score(&logits.narrow(1, first, length), &truth, Frames { first, all: 5, window: 4 }, 0.0).unwrap().0
+        };
+        assert!(close(&(part(0, 3) + part(3, 2)), wanted));
     }
 
     /// Each class on its own: `-ln p` where it is shown, `-ln (1 - p)` where it is not.

@@ -369,8 +369,8 @@ fn scored(
     learn: &dyn Fn(&Tensor) -> Result<()>,
 ) -> Result<(f64, f64)> {
     let clips = batch.tensor(net.graph())?;
-    let truth = Truth::new(&batch.labels, info.labels.len(), info.activation, net.device())?;
     let (all, window) = (clips.size()[2], info.input.frames as i64);
+    let truth = Truth::new(&batch.labels, info.labels.len(), info.activation, net.device())?.at(&batch.moments, all)?;
     let smoothing = if pass == Pass::Evaluate { 0.0 } else { settings.label_smoothing };
     let (mut loss, mut right) = (0.0, 0.0);
     net.in_parts(&clips, settings.tbptt.map_or(usize::MAX, usize::from), pass, &mut |first, logits| {
@@ -467,7 +467,7 @@ mod tests {
                     _ => x += 1,
                 }
             }
-            Ok(Sample { planes, labels: vec![label] })
+            Ok(Sample::new(planes, vec![label]))
         }
 
         fn shown(&self, part: Part, index: u64) -> Option<Vec<usize>> {
@@ -696,7 +696,7 @@ mod tests {
         let batch = |seed: i64| {
             tch::manual_seed(seed);
             let clips = Vec::<f32>::try_from(Tensor::randn([4 * 4 * 256], (tch::Kind::Float, Device::Cpu))).unwrap();
-            Batch { clips, labels: (0..4).map(|label| vec![label]).collect() }
+            Batch { clips, labels: (0..4).map(|label| vec![label]).collect(), moments: vec![vec![]; 4] }
         };
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut straight = Run::new(plan(a.path(), settings(4)), Squares::shared(u64::MAX)).unwrap();

@@ -164,7 +164,7 @@ impl Folder {
         let other = self.other_side(clip).filter(|_| rng.bool());
         let look = Look::random(&mut rng, video.size, input, Strength::VIDEO, other.is_some());
         let planes = self.makers.with(|maker| fill(maker, &video, (&times, past), &look, &mut rng))?;
-        Ok(Sample { planes, labels: other.unwrap_or_else(|| clip.labels.clone()) })
+        Ok(Sample::new(planes, other.unwrap_or_else(|| clip.labels.clone())))
     }
 
     /// What the clip shows in a mirror; none if one of those is no label.
@@ -182,7 +182,7 @@ impl Folder {
         let times = window(start, past, input, input.frame_rate);
         let look = Look::plain(video.size.0, video.size.1);
         let planes = self.makers.with(|maker| fill(maker, &video, (&times, past), &look, &mut Rng::with_seed(0)))?;
-        Ok(Sample { planes, labels: clip.labels.clone() })
+        Ok(Sample::new(planes, clip.labels.clone()))
     }
 
     /// Every so many-th picture of the video.
@@ -201,7 +201,7 @@ impl Folder {
             }
             maker.finish()
         })?;
-        Ok(Sample { planes, labels: clip.labels.clone() })
+        Ok(Sample::new(planes, clip.labels.clone()))
     }
 
     /// The video as one clip, spread over all of it.
@@ -210,7 +210,7 @@ impl Folder {
         let times = spread_times(&video, pictures(self.makers.input()), (0.0, 1.0));
         let look = Look::plain(video.size.0, video.size.1);
         let planes = self.makers.with(|maker| fill(maker, &video, (&times, 0), &look, &mut Rng::with_seed(0)))?;
-        Ok(Sample { planes, labels: clip.labels.clone() })
+        Ok(Sample::new(planes, clip.labels.clone()))
     }
 }
 

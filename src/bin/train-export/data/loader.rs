@@ -33,6 +33,8 @@ pub struct Batch {
     pub clips: Vec<f32>,
     /// What each of them shows: indices of classes.
     pub labels: Vec<Vec<usize>>,
+    /// Of each of them [`Sample::moments`].
+    pub moments: Vec<Vec<Option<usize>>>,
 }
 
 impl Batch {
@@ -180,7 +182,7 @@ impl Shared {
             Part::Train => first + size as u64,
             _ => len.map_or(u64::MAX, |n| n).min(first + size as u64),
         };
-        let mut batch = Batch { clips: Vec::new(), labels: Vec::new() };
+        let mut batch = Batch { clips: Vec::new(), labels: Vec::new(), moments: Vec::new() };
         let mut order = None;
         for position in first..end {
             if self.lock().stop {
@@ -190,12 +192,14 @@ impl Shared {
                 Some(len) if plan.part == Part::Train => shuffled(position, len, seed, &mut order),
                 _ => position,
             };
-            let Sample { planes, labels } = plan.dataset.sample(plan.part, index, mix(&[seed, position]), past)?;
+            let Sample { planes, labels, moments } =
+                plan.dataset.sample(plan.part, index, mix(&[seed, position]), past)?;
             if batch.clips.is_empty() {
                 batch.clips.reserve_exact(planes.len() * (end - first) as usize);
             }
             batch.clips.extend_from_slice(&planes);
             batch.labels.push(labels);
+            batch.moments.push(moments);
         }
         Ok(Some(batch))
     }
@@ -250,7 +254,7 @@ mod tests {
             self.made.fetch_add(1, Ordering::SeqCst);
             anyhow::ensure!(Some(index) != self.fail_at, "clip {index} is broken");
             std::thread::sleep(Duration::from_micros(seed % 500));
-            Ok(Sample { planes: vec![index as f32, (seed % 1000) as f32, past as f32], labels: vec![index as usize] })
+            Ok(Sample::new(vec![index as f32, (seed % 1000) as f32, past as f32], vec![index as usize]))
         }
         fn shown(&self, _: Part, index: u64) -> Option<Vec<usize>> {
             Some(vec![index as usize])

@@ -29,6 +29,16 @@ pub struct Sample {
     pub planes: Vec<f32>,
     /// What it shows: indices into [`Dataset::labels`], ascending.
     pub labels: Vec<usize>,
+    /// What a stream is to have said at each of the window's T frames, none where either answer would do; empty where nobody
+    /// knows more than what the clip shows.
+    pub moments: Vec<Option<usize>>,
+}
+
+impl Sample {
+    /// A clip that shows `labels`, whenever it does.
+    pub fn new(planes: Vec<f32>, labels: Vec<usize>) -> Self {
+        Self { planes, labels, moments: Vec::new() }
+    }
 }
 
 /// What a clip is for.

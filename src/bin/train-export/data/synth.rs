@@ -11,6 +11,9 @@
 //!   what remains of an action: the window ends 0.7 s to 1.4 s after it.
 //! - Ends between those two are never used: there either answer would do.
 //!
+//! A stream is asked at each of a training window's frames, by the same rule: before the action what was done until then, and
+//! nothing is asked while either answer would do.
+//!
 //! To validate and test, a clip's window is fixed: the middle one of the action, as clips of trimmed videos are cut.
 //! Pictures are drawn at 320x240 at the times at which a camera of 15, 25, 30 or 60 Hz would have been sampled, and
 //! prepared as live pictures are.
@@ -109,11 +112,20 @@ impl Synth {
         let end = first + rng.f32() * (last - first);
         let times = times(&mut rng, end, past + pictures(input), input.frame_rate * jitter);
         let look = Look::random(&mut rng, SIZE, input, Strength::DRAWN, other.is_some());
+        let sided = |motion: Motion| match other {
+            Some(_) => self.mirrored[motion as usize].unwrap_or(motion as usize),
+            None => motion as usize,
+        };
+        let mut moments = Vec::with_capacity(times.len());
+        let mut done = None;
         let planes = self.makers.with(|maker| {
             maker.start(past);
             maker.raw.resize(SIZE.0, SIZE.1);
             let mut drawn = f32::NEG_INFINITY;
             for t in times {
+                let now = scene.segment_at(t.abs());
+                moments.push(named(world, t, now, done).map(sided));
+                done = if now.motion == Motion::Nothing { done } else { Some(now) };
                 if t != drawn {
                     scene.render(t.abs(), &mut maker.raw);
                     drawn = t;
@@ -123,7 +135,10 @@ impl Synth {
             }
             maker.finish()
         })?;
-        Ok(Sample { planes, labels: vec![label] })
+        // What the clip shows is what its last moment says.
+        let mut moments = moments.split_off(moments.len() - input.frames);
+        moments[input.frames - 1] = Some(label);
+        Ok(Sample { planes, labels: vec![label], moments })
     }
 
     fn fixed(&self, part: Part, index: u64, past: usize) -> anyhow::Result<Sample> {
@@ -141,7 +156,7 @@ impl Synth {
             }
             maker.finish()
         })?;
-        Ok(Sample { planes, labels: vec![label] })
+        Ok(Sample::new(planes, vec![label]))
     }
 
     /// Every action comes once and `nothing` [`NOTHINGS`] times in each round of training clips, in an order of its own.
@@ -211,14 +226,31 @@ fn ends(world: World, subject: Segment, span_s: f32) -> (f32, f32) {
         let first = start_s + LONG_DONE_S.max(MOSTLY * span_s);
         return (first.min(end_s), end_s);
     }
+    (start_s + known_after(world, subject), end_s + JUST_DONE_S)
+}
+
+/// How long after its start an action can be recognised.
+fn known_after(world: World, Segment { motion, start_s, end_s }: Segment) -> f32 {
     let (seconds, share) = RECOGNISABLE;
     let lasts = end_s - start_s;
     let known = match motion {
         Motion::SwipeLeft | Motion::SwipeRight | Motion::Throw => seconds.max(RISING_ARM * lasts),
         _ => seconds.min(share * lasts),
     };
-    let known = if world == World::Wild { known.max((SLOW.0 * lasts).min(SLOW.1)) } else { known };
-    (start_s + known, end_s + JUST_DONE_S)
+    if world == World::Wild { known.max((SLOW.0 * lasts).min(SLOW.1)) } else { known }
+}
+
+/// What is to be said at scene time `t_s`, at which it is `now`, after an action that is `done`; none where either answer
+/// would do, and while an action runs backwards.
+fn named(world: World, t_s: f32, now: Segment, done: Option<Segment>) -> Option<Motion> {
+    if now.motion != Motion::Nothing {
+        return (t_s >= now.start_s + known_after(world, now)).then_some(now.motion);
+    }
+    match t_s.abs() - now.start_s {
+        after if after >= LONG_DONE_S || now.start_s <= 0.0 => Some(Motion::Nothing),
+        after if after <= JUST_DONE_S => done.map(|done| done.motion),
+        _ => None,
+    }
 }
 
 /// Scene time at which the window of a fixed clip ends: the window's middle is the action's.
@@ -297,6 +329,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn moments_are_asked_by_the_rule_of_ends() {
+        let [rest, wave, then] =
+            [segment(Motion::Nothing, 0.0, 2.0), segment(Motion::Wave, 2.0, 5.0), segment(Motion::Nothing, 5.0, 8.0)];
+        let said = |t_s, now, done| named(World::Studio, t_s, now, done);
+        // What ran backwards before the beginning was nothing as well, or is not known.
+        assert_eq!([-0.3, 0.1, 1.9].map(|t| said(t, rest, None)), [Some(Motion::Nothing); 3]);
+        assert_eq!(said(-2.6, wave, None), None);
+        assert_eq!([2.1, 2.6, 4.9].map(|t| said(t, wave, None)), [None, Some(Motion::Wave), Some(Motion::Wave)]);
+        let after = [5.2, 5.5, 5.8].map(|t| said(t, then, Some(wave)));
+        assert_eq!(after, [Some(Motion::Wave), None, Some(Motion::Nothing)]);
+        assert_eq!(said(5.2, then, None), None);
+    }
+
+    /// Live clips are asked for more than their label, what is done at their end among it; those of the other side, too.
+    #[test]
+    fn clips_say_what_is_done_at_each_frame() {
+        let frames = 16;
+        let data = Synth::new(&Input { frames, ..input(Colour::Motion) }, World::Wild, 3).unwrap();
+        let (mut transitions, mut unasked) = (0, 0);
+        for index in 0..40 {
+            let Sample { labels, moments, .. } = data.sample(Part::Train, index, 7, 6).unwrap();
+            assert_eq!((moments.len(), moments.last().copied()), (frames, Some(Some(labels[0]))), "clip {index}");
+            transitions += usize::from(moments.iter().flatten().any(|moment| *moment != labels[0]));
+            unasked += moments.iter().filter(|moment| moment.is_none()).count();
+        }
+        assert!(transitions > 5 && (40..320).contains(&unasked), "{transitions} transitions, {unasked} unasked");
     }
 
     /// What remains of an action is nothing, as long as such windows may end after it.

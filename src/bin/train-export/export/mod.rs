@@ -43,6 +43,9 @@ pub struct ExportArgs {
     pub classes: i64,
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Frames of a window instead of those that the model was trained with: with fewer, answers come sooner and are less sure
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u16).range(1..), conflicts_with_all = ["untrained", "ModelArgs"])]
+    pub window: Option<u16>,
     /// Write model.int8.onnx as well: 8-bit integers, calibrated with clips of --data
     #[arg(long)]
     pub int8: bool,
@@ -96,7 +99,7 @@ fn count(text: &str) -> Result<usize, String> {
 /// cannot be written. A bundle that is there already stays as it is then.
 pub fn command(args: &ExportArgs) -> Result<Bundle> {
     let device = device::open(device::Choice::Cpu, 0)?;
-    let model = match (&args.checkpoint, &args.bundle, args.untrained) {
+    let mut model = match (&args.checkpoint, &args.bundle, args.untrained) {
         (Some(checkpoint), ..) => Model::trained(checkpoint)?,
         (_, Some(bundle), _) => Model::exported(bundle)?,
         (.., Some(seed)) => {
@@ -105,6 +108,9 @@ pub fn command(args: &ExportArgs) -> Result<Bundle> {
         }
         _ => return Err(Error::new(ErrorKind::Usage, "--checkpoint, --bundle or --untrained wanted").into()),
     };
+    if let Some(frames) = args.window {
+        model = model.of_window(frames.into())?;
+    }
     let mut net = Net::new(model.graph()?, device, 0)?;
     net.set(&model.weights)?;
     // What a recurrent net remembers shows in half of a window, too, and the clip is the largest file of a small bundle.
@@ -292,7 +298,7 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::checkpoint::{Checkpoint, LAST, tests::info};
-    use kinora::model::manifest::Colour;
+    use kinora::model::manifest::{Colour, Measured};
     use std::collections::BTreeMap;
     use tch::Device;
 
@@ -437,6 +443,31 @@ pub(crate) mod tests {
         // Its labels mean nothing, so no data fit.
         let error = command(&from("--int8")).unwrap_err().to_string();
         assert!(error.contains("--data: its label") && error.contains("none of the model's"), "{error}");
+    }
+
+    /// A mean over other frames: the same weights, of which nothing is measured yet.
+    #[test]
+    fn a_window_may_have_other_frames() {
+        let dir = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| dir.path().join(name));
+        let line = "--untrained 3 --arch r2plus1d-edge(width=2) --classes 3 --frames 4 --size 16 --colour gray";
+        let bundle = command(&parse(line, &first).unwrap()).unwrap();
+        let measured = vec![Measured { figure: "top-1".into(), value: 0.5, on: "4 clips".into() }];
+        let manifest = Manifest { measured, ..bundle.manifest.clone() };
+        std::fs::write(first.join("manifest.toml"), manifest.to_toml().unwrap()).unwrap();
+        let from =
+            |bundle: &Path, flags: &str| parse(&format!("--bundle {} {flags}", bundle.display()), &second).unwrap();
+        assert_eq!(command(&from(&first, "--window 4")).unwrap().manifest.measured.len(), 1);
+        let shorter = command(&from(&first, "--window 3")).unwrap();
+        assert_eq!((shorter.manifest.input.frames, shorter.manifest.measured.len()), (3, 0));
+        assert_eq!(shorter.golden().unwrap().clip.shape()[2], 3);
+        let weights = |bundle: &Bundle| onnx::read_weights(&bundle.onnx()).unwrap();
+        assert_eq!(weights(&shorter), weights(&bundle));
+        let line = "--untrained 3 --arch convlstm-edge(width=4) --classes 3 --frames 4 --size 32";
+        let recurrent = dir.path().join("recurrent");
+        command(&parse(line, &recurrent).unwrap()).unwrap();
+        let error = command(&from(&recurrent, "--window 3")).unwrap_err();
+        assert!(format!("{error:#}").contains("--window 3: a recurrent net"), "{error:#}");
     }
 
     /// Branches, max pools and padding that differs between the ends of an axis, in floats and in integers on both engines.

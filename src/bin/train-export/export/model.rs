@@ -86,6 +86,27 @@ impl Model {
         Ok(model)
     }
 
+    /// The same with a window of so many frames.
+    ///
+    /// # Errors
+    /// `Usage` when its answer is no mean over a window's frames.
+    pub fn of_window(mut self, frames: usize) -> Result<Self> {
+        if !self.graph()?.states().is_empty() {
+            let why = "a recurrent net remembers as long as it will; its window is that of training";
+            return Err(kinora::Error::new(ErrorKind::Usage, format_args!("--window {frames}: {why}")).into());
+        }
+        if frames == self.input.frames {
+            return Ok(self);
+        }
+        self.input.frames = frames;
+        self.graph()?.check(&self.weights).map_err(|error| error.within(format!("--window {frames}")))?;
+        if let Some(manifest) = &mut self.manifest {
+            manifest.input.frames = frames;
+            manifest.measured.clear();
+        }
+        Ok(self)
+    }
+
     /// Random weights that `seed` decides, for `classes` classes without a meaning: convolutions as before training, and
     /// normalisations by the statistics of clips of noise, so that activations keep the scale of trained ones.
     ///
