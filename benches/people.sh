@@ -65,7 +65,7 @@ for what in ${ROWS:-none tuned scratch}; do
           "$BIN/train-export" --quiet train "${data[@]}" --mode stream --frame-rate 6 --steps 600 --batch 12 --seed "$seed" --out "$dir.run" > "$dir.txt" 2>&1
           "$BIN/train-export" --quiet export --checkpoint "$dir.run" --out "$dir" --name people --hop 1 >> "$dir.txt" 2>&1
         fi
-        "$BIN/train-export" --quiet evaluate --model "$dir" "${data[@]}" --part test --out "$dir.run" >> "$dir.txt"
+        "$BIN/train-export" --quiet evaluate --model "$dir" "${data[@]}" --part test --labels "$actions" --out "$dir.run" >> "$dir.txt"
         found+=("$(top1 "$dir.run")")
       done
       row "$([ "$what" = tuned ] && echo "$said" || echo "$said, without the mannequin")" "${found[@]}"

@@ -72,12 +72,22 @@ const THROW: [&[ArmKey]; 6] = [
     ],
 ];
 
+/// Between `a` and `b`, by the share of `b`.
+fn mixed(a: ArmKey, b: ArmKey, share: f32) -> ArmKey {
+    let between = |a: (f32, f32, f32), b: (f32, f32, f32)| {
+        let at = v3(a.0, a.1, a.2).lerp(v3(b.0, b.1, b.2), share);
+        (at.x, at.y, at.z)
+    };
+    (between(a.0, b.0), between(a.1, b.1))
+}
+
 /// A swipe towards the picture's left (`to` 0) or right (1) with either hand; facing the camera.
 pub(crate) fn swipe(cast: &mut Cast, to: usize) -> Track {
     let side = cast.dice.side();
     let inward = side != to;
     let shapes = if inward { &INWARD } else { &OUTWARD };
     let keys = shapes[if cast.dice.chance(0.4) { 0 } else { cast.dice.whole(1, 3) }];
+    let (other, share) = if cast.wild { (cast.dice.pick(shapes), cast.dice.between(0.0, 0.5)) } else { (keys, 0.0) };
     let base = cast.base;
     let pace = cast.dice.between(0.7, 1.45);
     let mut track = Track::new(base);
@@ -86,7 +96,7 @@ pub(crate) fn swipe(cast: &mut Cast, to: usize) -> Track {
     if cast.dice.chance(0.35) {
         seconds[1] += 0.15;
     }
-    for (i, key) in keys.iter().enumerate() {
+    for (i, key) in keys.iter().zip(other).map(|(a, b)| mixed(*a, *b, share)).enumerate() {
         let (upper, fore) = (cast.aim(key.0, 0.1), cast.aim(key.1, 0.1));
         let turn = drift * (i as f32 - 1.0);
         let pose = cast.lively(base, 0.7).arm(side, upper, fore).plus(SPINE_TWIST, turn).plus(HEAD_YAW, -0.5 * turn);
@@ -112,6 +122,10 @@ pub(crate) fn swipe(cast: &mut Cast, to: usize) -> Track {
 pub(crate) fn throw(cast: &mut Cast) -> Track {
     let side = cast.dice.side();
     let style = cast.dice.pick(&[0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 5]);
+    // An arm swings over the shoulder or beside it, and everywhere between, but not halfway to below.
+    let free = cast.wild && style < 5;
+    let (other, share) = if free { (cast.dice.whole(0, 4), cast.dice.between(0.0, 1.0)) } else { (style, 0.0) };
+    let (sudden, across) = (free && cast.dice.chance(0.25), free && cast.dice.chance(0.3));
     let base = cast.base;
     let pace = cast.dice.between(0.75, 1.4);
     let (twist, lean) = (sign(side) * cast.dice.between(0.05, 0.5), cast.dice.between(0.0, 0.25));
@@ -119,7 +133,14 @@ pub(crate) fn throw(cast: &mut Cast) -> Track {
     let step = if cast.dice.chance(0.35) { cast.dice.between(0.1, 0.35) } else { 0.0 };
     let turns = [0.5, 1.0, 0.1, -0.7];
     let mut track = Track::new(base);
-    for (i, key) in THROW[style].iter().enumerate() {
+    for (i, mut key) in THROW[style].iter().zip(THROW[other]).map(|(a, b)| mixed(*a, *b, share)).enumerate() {
+        // The arm comes up behind at once, or ends across the body.
+        if i == 0 && sudden {
+            continue;
+        }
+        if i == 3 && across {
+            key = mixed(key, ((-0.4, -0.5, 0.8), (-0.8, -0.5, 0.4)), 0.7);
+        }
         let (upper, fore) = (cast.aim(key.0, 0.1), cast.aim(key.1, 0.1));
         let ahead = [0.0, 0.3, 1.0, 1.0][i] * step;
         let raised = if i == 1 { 0.4 * step } else { 0.0 };
@@ -170,6 +191,13 @@ pub(crate) fn wave(cast: &mut Cast) -> Track {
     let half_s = if d.chance(0.3) { d.between(0.4, 0.7) } else { d.between(0.17, 0.42) };
     let follow = if whole_arm { d.between(0.15, 0.45) } else { d.between(0.0, 0.12) };
     let (depth, swings) = (d.between(0.05, 0.45), d.whole(2, if half_s > 0.4 { 4 } else { 6 }));
+    // In the wild it may be wide, begins to either side, and may be over after one to and fro.
+    let (mut wide, mut first, mut halves) = (1.0, 1.0, swings * 2);
+    if cast.wild {
+        wide = if d.chance(0.3) { d.between(1.0, 1.7) } else { 1.0 };
+        first = d.sign();
+        halves = if d.chance(0.3) { 3 } else { halves };
+    }
     let mut track = Track::new(base);
     if whole_arm || cast.dice.chance(0.5) {
         // The hand rises at the body's side rather than through it.
@@ -178,11 +206,11 @@ pub(crate) fn wave(cast: &mut Cast) -> Track {
         let seconds = cast.dice.between(0.3, 0.45);
         track.to(seconds, if both { pose.arm(1 - side, arm, fore) } else { pose });
     }
-    for i in 0..swings * 2 {
-        let way = if i % 2 == 0 { 1.0 } else { -1.0 };
+    for i in 0..halves {
+        let way = if i % 2 == 0 { first } else { -first };
         let size = cast.dice.between(0.8, 1.15);
         let arm = cast.aim((upper.0 + way * follow, upper.1, upper.2), 0.03);
-        let fore = cast.aim((middle + way * swing * size, 0.9, depth), 0.05);
+        let fore = cast.aim((middle + way * swing * wide * size, 0.9, depth), 0.05);
         let mut pose = cast.lively(base, 0.4).arm(side, arm, fore).plus(SPINE_ROLL, -0.05 * sign(side));
         if both {
             pose = pose.arm(1 - side, arm, fore);

@@ -13,6 +13,8 @@ pub(crate) struct Cast<'a> {
     pub(crate) body: &'a Body,
     /// The pose that the motion begins in and returns to.
     pub(crate) base: Pose,
+    /// Whether it is done in any of the ways in which people do it who were not asked to, rather than in one of a few.
+    pub(crate) wild: bool,
 }
 
 /// A motion as it will be shown.

@@ -1,6 +1,6 @@
 //! Poses as plain numbers, and tracks of key poses through which a body moves without jerks.
 
-use super::geometry::{Vec3, v3};
+use super::geometry::{Axes, Vec3, v3};
 
 /// Number of values of a pose.
 const SIZE: usize = 33;
@@ -153,10 +153,39 @@ impl Track {
         }
     }
 
-    /// The same, taking `factor` times as long; a flight takes its own time, so a track with one stays as it is.
-    pub(crate) fn slower(mut self, factor: f32) -> Self {
+    /// The same, taking `factor()` times as long from each key to the next; a flight takes its own time, so a track with one stays
+    /// as it is.
+    pub(crate) fn paced(mut self, mut factor: impl FnMut() -> f32) -> Self {
         if self.flights.is_empty() {
-            self.keys.iter_mut().for_each(|key| key.0 *= factor);
+            let (mut before_s, mut end_s) = (0.0, 0.0);
+            for key in &mut self.keys {
+                end_s += (key.0 - before_s) * factor();
+                before_s = std::mem::replace(&mut key.0, end_s);
+            }
+        }
+        self
+    }
+
+    /// The same with all that its arms do between first and last pose `turned` about the shoulder, as seen from either side of
+    /// the body, and its spread about the mean direction `size` times as large. Arms that stay as they were at first still do.
+    pub(crate) fn gestured(mut self, turned: &Axes, size: f32) -> Self {
+        let first = self.keys[0].1;
+        let inner = self.keys.len().saturating_sub(1).max(1);
+        for side in 0..2 {
+            let still = first.arm_directions(side);
+            let moved: Vec<usize> = (1..inner).filter(|i| self.keys[*i].1.arm_directions(side) != still).collect();
+            let sum = |sum: (Vec3, Vec3), i: &usize| {
+                let (upper, fore) = self.keys[*i].1.arm_directions(side);
+                (sum.0 + upper, sum.1 + fore)
+            };
+            let mean = moved.iter().fold((v3(0.0, 0.0, 0.0), v3(0.0, 0.0, 0.0)), sum);
+            let share = 1.0 / moved.len().max(1) as f32;
+            for i in moved {
+                let pose = &mut self.keys[i].1;
+                let (upper, fore) = pose.arm_directions(side);
+                let place = |mean: Vec3, at: Vec3| turned.apply((mean * share).lerp(at, size));
+                *pose = pose.arm(side, place(mean.0, upper), place(mean.1, fore));
+            }
         }
         self
     }
@@ -261,8 +290,11 @@ mod tests {
         track.to(0.5, key(1.0));
         track.to(0.5, key(0.0));
         let at = |track: &Track, t_s: f32| track.pose_at(t_s).get(PELVIS_Y);
-        let slow = track.clone().slower(2.0);
+        let slow = track.clone().paced(|| 2.0);
         assert!(slow.duration() == 2.0 && at(&slow, 1.0) == at(&track, 0.5));
+        let mut factors = [1.0, 0.5, 2.0].into_iter();
+        let uneven = track.clone().paced(|| factors.next().unwrap_or(0.0));
+        assert!(uneven.duration() == 1.25 && at(&uneven, 0.25) == 1.0);
         let waits = track.clone().hesitating(0.3, 0.4);
         assert!((waits.duration() - 1.4).abs() < 1e-6 && (at(&waits, 0.7) - 1.0).abs() < 1e-5);
         let twice = track.clone().then(&track);
@@ -275,9 +307,34 @@ mod tests {
         let mut jump = track.clone();
         jump.take_off(0.3);
         jump.to(1.0, key(0.0));
-        let (slow, waits) = (jump.clone().slower(2.0), jump.clone().hesitating(0.1, 1.0));
+        let (slow, waits) = (jump.clone().paced(|| 2.0), jump.clone().hesitating(0.1, 1.0));
         assert!(slow.duration() == jump.duration() && waits.duration() == jump.duration());
         assert!(track.then(&jump).lift_at(2.2) > 0.1);
+    }
+
+    #[test]
+    fn gestures_are_turned_and_made_smaller() {
+        let base = Pose::standing();
+        let (left, right) = (v3(-0.6, 0.0, 0.8), v3(0.6, 0.0, 0.8));
+        let mut track = Track::new(base);
+        for fore in [left, right, left, right] {
+            track.to(0.3, base.arm(1, v3(0.0, 0.0, 1.0), fore));
+        }
+        track.to(0.5, base);
+        let fore = |track: &Track, t_s: f32| track.pose_at(t_s).arm_directions(1).1;
+        let near = |a: Vec3, b: Vec3| (a - b).length() < 1e-5;
+        let same = track.clone().gestured(&Axes::WORLD, 1.0);
+        assert!(near(fore(&same, 0.3), left) && near(fore(&same, 0.6), right));
+        let small = track.clone().gestured(&Axes::WORLD, 0.5);
+        assert!(near(fore(&small, 0.3), v3(-0.3, 0.0, 0.8).unit()));
+        // Turned outward by a quarter, what lay ahead lies outside.
+        let turned = track.clone().gestured(&Axes::WORLD.yaw(std::f32::consts::FRAC_PI_2), 1.0);
+        assert!(near(turned.pose_at(0.3).arm_directions(1).0, v3(1.0, 0.0, 0.0)));
+        for changed in [&small, &turned] {
+            assert!(changed.pose_at(0.0) == base && changed.last() == base);
+            let other = changed.pose_at(0.6).arm_directions(0);
+            assert_eq!(other, base.arm_directions(0), "the other arm hangs");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::camera::{Camera, Framing};
 use super::dice::Dice;
 use super::exercise;
 use super::gait::Gait;
-use super::geometry::v3;
+use super::geometry::{Axes, v3};
 use super::motion::{Cast, Performance, perform};
 use super::pose::{Pose, Track};
 use super::{Motion, Segment, World, everyday, idle};
@@ -54,6 +54,10 @@ impl Stage {
     fn wild(&self) -> bool {
         self.world == World::Wild
     }
+
+    fn cast<'a>(&'a self, dice: &'a mut Dice, base: Pose) -> Cast<'a> {
+        Cast { dice, body: &self.body, base, wild: self.wild() }
+    }
 }
 
 /// Where somebody is who is not there, in metres to the right.
@@ -77,7 +81,7 @@ impl Script {
         let fore = v3(dice.between(-0.12, 0.1), -1.0, dice.between(0.05, 0.4));
         let mut base = Pose::standing().arms(upper, fore);
         if stage.wild() && dice.chance(0.4) {
-            base = idle::posture(&mut Cast { dice, body: &stage.body, base });
+            base = idle::posture(&mut stage.cast(dice, base));
         }
         Self { acts: Vec::new(), base, root: Root { x: 0.0, z: 0.0, yaw: stage.facing }, start_s }
     }
@@ -108,7 +112,7 @@ impl Script {
 
     /// Begins on the chair.
     fn sit(&mut self, stage: &Stage, dice: &mut Dice) {
-        self.base = exercise::seated(self.base, &mut Cast { dice, body: &stage.body, base: self.base });
+        self.base = exercise::seated(self.base, &mut stage.cast(dice, self.base));
     }
 
     /// Nothing for about `seconds`; lying still if `lying`.
@@ -118,7 +122,7 @@ impl Script {
             track.hold(seconds.max(0.1));
         } else {
             let desk = stage.framing == Framing::Desk;
-            let cast = &mut Cast { dice, body: &stage.body, base: self.base };
+            let cast = &mut stage.cast(dice, self.base);
             while stage.wild() && track.duration() < 0.6 * seconds && cast.dice.chance(0.6) {
                 track = track.then(&everyday::something(cast, desk));
             }
@@ -134,7 +138,7 @@ impl Script {
             let gait = self.way(stage, dice, motion == Motion::Run);
             Performance { track: Track::new(self.base), gait: Some(gait) }
         } else {
-            let cast = &mut Cast { dice, body: &stage.body, base: self.base };
+            let cast = &mut stage.cast(dice, self.base);
             let performance = perform(motion, cast);
             if stage.wild() { varied(motion, performance, cast) } else { performance }
         };
@@ -179,7 +183,8 @@ impl Script {
     }
 }
 
-/// `performance` of `motion` at another pace, with a stop in it, or twice: as people do it who were not asked to.
+/// `performance` of `motion` at another pace, in another direction, larger or smaller, with a stop in it, or twice: as people do it
+/// who were not asked to.
 fn varied(motion: Motion, performance: Performance, cast: &mut Cast) -> Performance {
     let Performance { mut track, gait } = performance;
     if gait.is_some() {
@@ -190,14 +195,20 @@ fn varied(motion: Motion, performance: Performance, cast: &mut Cast) -> Performa
     if again && cast.dice.chance(0.2) {
         track = track.then(&perform(motion, cast).track);
     }
+    // Hands that clap or strike meet something, so that they cannot go elsewhere.
+    if matches!(motion, Motion::Wave | Motion::SwipeLeft | Motion::SwipeRight | Motion::Throw) {
+        let d = &mut *cast.dice;
+        let turned = Axes::WORLD.yaw(d.between(-0.3, 0.3)).pitch(d.between(-0.3, 0.3));
+        track = track.gestured(&turned, d.between(0.75, 1.35));
+    }
     // Not while only an arm has risen, of which nobody could say what for.
     if motion != Motion::Fall && cast.dice.chance(0.15) {
         track = track.hesitating(cast.dice.between(0.45, 0.8), cast.dice.between(0.1, 0.4));
     }
     // What falls falls at its own pace.
     let spread = if motion == Motion::Fall { 0.2 } else { 0.6 };
-    let factor = cast.dice.between(-spread, spread).exp();
-    Performance { track: track.slower(factor), gait: None }
+    let factor = cast.dice.between(-spread, spread);
+    Performance { track: track.paced(|| (factor + cast.dice.between(-0.5, 0.5) * spread).exp()), gait: None }
 }
 
 /// Which way a body faces for a motion, and how much of it is to be seen.

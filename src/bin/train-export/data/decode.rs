@@ -25,7 +25,14 @@ pub struct Video {
     data: Vec<u8>,
     /// For each picture how far it differs from the one before: mean over pixels, in steps of 255.
     pub motion: Vec<f32>,
+    /// The same from the first.
+    apart: Vec<f32>,
 }
+
+/// A picture whose difference from the first is below this share of the largest shows what the first did.
+const AS_AT_FIRST: f32 = 0.25;
+/// As long as less than this, in seconds, looks as at first, the video began or ended in the middle of something.
+const REST_S: f32 = 0.25;
 
 impl Video {
     /// Decodes `path`, scaled down to `short_side` if its shorter side is longer.
@@ -35,7 +42,7 @@ impl Video {
         let stride = (info.frame_rate / HIGHEST_RATE).ceil().max(1.0) as u64;
         let size = scaled((info.width, info.height), short_side.max(1));
         let rate = info.frame_rate / stride as f32;
-        let mut video = Self { size, rate, stride: stride as usize, data: Vec::new(), motion: Vec::new() };
+        let mut video = Self { size, rate, stride: stride as usize, data: Vec::new(), motion: vec![], apart: vec![] };
         let (mut frame, mut scaler) = (Frame::default(), Scaler::new(size));
         while source.next_frame(&mut frame)? == Captured::Frame {
             if frame.sequence.is_multiple_of(stride) {
@@ -52,12 +59,26 @@ impl Video {
             None => 0.0,
         };
         self.motion.push(moved);
+        self.apart.push(self.data.get(..picture.len()).map_or(0.0, |first| difference(first, picture)));
         self.data.extend_from_slice(picture);
     }
 
     /// Number of pictures.
     pub fn len(&self) -> usize {
         self.motion.len()
+    }
+
+    /// From when to when something is done, in seconds: from where the video no longer looks as it did at first, to where it
+    /// does again for good; without bounds where it begins or ends in the middle of something, such as a pose that is held.
+    pub fn acted(&self) -> (f32, f32) {
+        let noise = self.apart[1..].iter().copied().fold(f32::INFINITY, f32::min);
+        let limit = noise + AS_AT_FIRST * (self.apart.iter().copied().fold(0.0, f32::max) - noise);
+        let differs = |apart: &f32| *apart > limit;
+        let (first, last) = (self.apart.iter().position(differs), self.apart.iter().rposition(differs));
+        let seconds = |pictures: usize| pictures as f32 / self.rate;
+        let begin = first.map(seconds).filter(|begin| *begin >= REST_S);
+        let end = last.map(|last| seconds(last + 1)).filter(|end| seconds(self.len()) - end >= REST_S);
+        (begin.unwrap_or(f32::NEG_INFINITY), end.unwrap_or(f32::INFINITY))
     }
 
     /// Memory that the pictures take.
@@ -146,7 +167,23 @@ pub(crate) mod tests {
         video.put(99.0, &mut last);
         assert!(first.pixel(5, 5).unwrap().iter().all(|v| v.abs_diff(128) < 8));
         assert_ne!(first.data(), last.data());
+        assert_eq!(video.acted(), (1.0, f32::INFINITY));
         assert_eq!(Video::read(&path, 999).unwrap().size, (96, 64));
+    }
+
+    #[test]
+    fn something_is_done_while_it_looks_otherwise_than_at_first() {
+        let acted = |apart: &[f32]| {
+            let motion = vec![0.0; apart.len()];
+            Video { size: (1, 1), rate: 8.0, stride: 1, data: vec![], motion, apart: apart.to_vec() }.acted()
+        };
+        assert_eq!(acted(&[0.0, 0.5, 0.6, 5.0, 9.0, 1.0, 7.0, 6.0, 0.6, 0.7, 0.5]), (0.375, 1.0));
+        let (never, always) = (f32::NEG_INFINITY, f32::INFINITY);
+        // It ends in a pose, or begins in the middle of something, or shows nothing at all.
+        assert_eq!(acted(&[0.0, 0.5, 0.6, 5.0, 9.0, 8.0, 8.0, 8.0]), (0.375, always));
+        assert_eq!(acted(&[0.0, 5.0, 9.0, 1.0, 1.0, 1.0]), (never, 0.375));
+        assert_eq!(acted(&[0.0]), (never, always));
+        assert_eq!(acted(&[0.0, 0.0, 0.0, 0.0]), (never, always));
     }
 
     #[test]

@@ -37,12 +37,20 @@ pub enum Sampling {
     Step,
 }
 
+/// An action can be named this long after its start, in seconds and as a share of it, whichever comes first, and this long
+/// after its end; from the last on there is nothing.
+const KNOWN: (f32, f32) = (0.5, 0.6);
+const JUST_DONE_S: f32 = 0.3;
+const LONG_DONE_S: f32 = 0.7;
+
 /// Videos of one folder.
 pub struct Folder {
     name: String,
     labels: Vec<String>,
     activation: Activation,
     mirrored: Vec<Option<usize>>,
+    /// The class of what is before and after an action.
+    nothing: Option<usize>,
     parts: [Vec<Clip>; 3],
     makers: Makers,
     sampling: Sampling,
@@ -81,6 +89,14 @@ impl Folder {
                 listing.files.len()
             );
         }
+        let mut labels = listing.labels;
+        if let Some(name) = &args.nothing {
+            let why = "its moments are those of windows of videos with one class each";
+            ensure!(args.sample == Sampling::Window && !listing.several, "--nothing {name}: {why}");
+            if !labels.contains(name) {
+                labels.push(name.clone());
+            }
+        }
         let clip = |file: String| Clip {
             path: folder.join(&file),
             labels: listing.files.get(&file).cloned().unwrap_or_default(),
@@ -90,8 +106,9 @@ impl Folder {
         Ok(Self {
             name: folder.file_name().map_or_else(|| args.data.clone(), |n| n.to_string_lossy().into_owned()),
             parts: files.map(|files| files.into_iter().map(clip).collect()),
-            mirrored: mirrored(&listing.labels),
-            labels: listing.labels,
+            mirrored: mirrored(&labels),
+            nothing: args.nothing.as_ref().and_then(|name| labels.iter().position(|label| label == name)),
+            labels,
             activation: if listing.several { Activation::Sigmoid } else { Activation::Softmax },
             makers: Makers::new(input),
             sampling: args.sample,
@@ -164,7 +181,14 @@ impl Folder {
         let other = self.other_side(clip).filter(|_| rng.bool());
         let look = Look::random(&mut rng, video.size, input, Strength::VIDEO, other.is_some());
         let planes = self.makers.with(|maker| fill(maker, &video, (&times, past), &look, &mut rng))?;
-        Ok(Sample::new(planes, other.unwrap_or_else(|| clip.labels.clone())))
+        let sample = Sample::new(planes, other.unwrap_or_else(|| clip.labels.clone()));
+        let (Some(nothing), &[label]) = (self.nothing, sample.labels.as_slice()) else { return Ok(sample) };
+        let window = &times[times.len() - input.frames..];
+        let mut moments: Vec<_> = window.iter().map(|t| named(*t, video.acted(), label, nothing)).collect();
+        // What the clip shows is what its last moment says.
+        let last = moments[input.frames - 1].unwrap_or(label);
+        moments[input.frames - 1] = Some(last);
+        Ok(Sample { labels: vec![last], moments, ..sample })
     }
 
     /// What the clip shows in a mirror; none if one of those is no label.
@@ -272,6 +296,17 @@ impl Dataset for Folder {
     }
 }
 
+/// What is to be said at `t` seconds of a video in which `label` is done from `begin` to `end`, and `nothing` before and after;
+/// none where either answer would do.
+fn named(t: f32, (begin, end): (f32, f32), label: usize, nothing: usize) -> Option<usize> {
+    match t {
+        t if t < begin || t >= end + LONG_DONE_S => Some(nothing),
+        t if t < begin + KNOWN.0.min(KNOWN.1 * (end - begin)) => None,
+        t if t > end + JUST_DONE_S => None,
+        _ => Some(label),
+    }
+}
+
 /// The planes of the pictures at `times`, `past` of them before the window.
 fn fill(
     maker: &mut Maker,
@@ -367,6 +402,27 @@ mod tests {
         assert!(source.info().name.ends_with("swipe_right/p_s2.mp4"), "{}", source.info().name);
         let error = data.sample(Part::Validation, 0, 0, 0).unwrap_err().to_string();
         assert!(error.contains("validation has 0 clips"), "{error}");
+    }
+
+    #[test]
+    fn nothing_is_before_and_after_what_is_done() {
+        let at = |acted: (f32, f32)| [-1.0, 0.4, 1.0, 1.4, 2.2, 2.6, 2.8, 9.0].map(|t| named(t, acted, 1, 0));
+        assert_eq!(at((0.5, 2.0)), [Some(0), Some(0), Some(1), Some(1), Some(1), None, Some(0), Some(0)]);
+        assert_eq!(at((0.9, 9.0))[1..5], [Some(0), None, Some(1), Some(1)]);
+        assert_eq!(at((f32::NEG_INFINITY, f32::INFINITY)), [Some(1); 8]);
+
+        let (_dir, args) = folder(&["--nothing", "rest"]);
+        let data = Folder::open(&args, &input(Colour::Motion)).unwrap();
+        assert_eq!(data.labels(), ["swipe_left", "swipe_right", "rest"]);
+        let all: Vec<Sample> = (0..40).map(|seed| data.sample(Part::Train, 0, seed, 0).unwrap()).collect();
+        assert!(all.iter().all(|sample| sample.moments.len() == 4 && sample.moments[3] == Some(sample.labels[0])));
+        let ends = |label| all.iter().filter(|sample| sample.labels == [label]).count();
+        assert!([0, 1, 2].map(ends).iter().all(|n| *n > 0), "{:?}", [0, 1, 2].map(ends));
+        let (_dir, args) = folder(&["--nothing", "swipe_left"]);
+        assert_eq!(Folder::open(&args, &input(Colour::Motion)).unwrap().labels().len(), 2);
+        let (_dir, args) = folder(&["--nothing", "rest", "--sample", "spread"]);
+        let error = Folder::open(&args, &input(Colour::Motion)).err().unwrap();
+        assert!(error.to_string().contains("--nothing rest"), "{error}");
     }
 
     #[test]

@@ -133,6 +133,10 @@ pub struct DataArgs {
     /// Share of each class's training files that is held out for validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub validation: f32,
+    /// Class of those moments at both ends of a video in which it looks as it does at first, because nothing is done yet or any
+    /// more; added where no folder is called so
+    #[arg(long, value_name = "LABEL", conflicts_with = "first_classes")]
+    pub nothing: Option<String>,
     /// Only the first so many classes by name
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub first_classes: Option<u16>,

@@ -18,7 +18,7 @@ use kinora::stop::Stop;
 use kinora::{Error, ErrorKind};
 use tch::Device;
 
-use crate::data::{self, DataArgs, Dataset, Part, usage};
+use crate::data::{self, DataArgs, Dataset, Part, Sampling, usage};
 use crate::evaluation::{self, EvaluateArgs};
 use crate::export::{self, ExportArgs, Model};
 use crate::options::numbers;
@@ -32,7 +32,7 @@ const LAST: f64 = 0.9;
 const RATES: [f64; 2] = [1e-2, 1e-3];
 
 /// What to learn, and from where on.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(mut_arg("data", |data| {
     let help = "A folder with a folder of videos per class, as `kinora record` makes it";
     data.value_name("DIR").default_value(None::<&str>).required(true).help(help)
@@ -89,6 +89,7 @@ pub fn command(args: &TuneArgs) -> Result<()> {
     }
     let device = device::open(args.device, args.threads)?;
     let model = Model::exported(&args.model)?;
+    let args = &resting(args, &model);
     let data = learnable(args, &model)?;
     let decision = decision(&model, data.labels());
     for warning in warnings(&counts(&*data), &decision.nothing) {
@@ -117,6 +118,16 @@ pub fn command(args: &TuneArgs) -> Result<()> {
     let (count, seconds) = (bundle.labels.len(), begin.elapsed().as_secs_f64());
     log::info!("{count} classes learned in {seconds:.0} s; try it: kinora --model {}", out.display());
     Ok(())
+}
+
+/// `args` with the class that `model` has for nothing, if they name none: what it says between actions is kept.
+fn resting(args: &TuneArgs, model: &Model) -> TuneArgs {
+    let mut args = args.clone();
+    if args.data.nothing.is_none() && args.data.first_classes.is_none() && args.data.sample == Sampling::Window {
+        let nothing = model.manifest.as_ref().map(|manifest| manifest.decision.nothing.clone());
+        args.data.nothing = nothing.filter(|nothing| model.labels.contains(nothing));
+    }
+    args
 }
 
 /// The decision's settings of the bundle to begin with, for a model that knows these `labels`.
@@ -150,8 +161,10 @@ fn learnable(args: &TuneArgs, model: &Model) -> Result<Arc<dyn Dataset>> {
         let why = "tune learns one class a video; for any number of them (labels.csv) use `train --init`";
         return Err(usage(format_args!("--data {}, --model {}: {why}", args.data.data, args.model.display())).into());
     }
-    let missing: Vec<String> = (counts(&*data).into_iter()).filter(|(_, n)| *n < 2).map(|(label, _)| label).collect();
-    if data.labels().len() < 2 || !missing.is_empty() {
+    let (_, actions): (Vec<_>, Vec<_>) =
+        counts(&*data).into_iter().partition(|(label, n)| *n == 0 && Some(label) == args.data.nothing.as_ref());
+    let missing: Vec<String> = actions.iter().filter(|(_, n)| *n < 2).map(|(label, _)| label.clone()).collect();
+    if actions.len() < 2 || !missing.is_empty() {
         let of = if missing.is_empty() { String::new() } else { format!(": too few of {}", missing.join(", ")) };
         let message =
             format!("--data {}: two classes or more of two training videos or more wanted{of}", args.data.data);
@@ -182,15 +195,20 @@ fn counts(data: &dyn Dataset) -> Vec<(String, usize)> {
 fn warnings(counts: &[(String, usize)], nothing: &str) -> Vec<String> {
     let mut said = Vec::new();
     let few: Vec<String> =
-        counts.iter().filter(|(_, n)| *n < ENOUGH).map(|(label, n)| format!("{label} ({n})")).collect();
+        counts.iter().filter(|(_, n)| (1..ENOUGH).contains(n)).map(|(label, n)| format!("{label} ({n})")).collect();
     if !few.is_empty() {
         said.push(format!("few videos of {}: {ENOUGH} or more of each are better", few.join(", ")));
     }
-    if counts.iter().all(|(label, _)| label != nothing) {
-        said.push(format!(
+    match counts.iter().find(|(label, _)| label == nothing) {
+        None => said.push(format!(
             "no class `{nothing}`: the model will always see one of the actions; record some of what happens between them"
-        ));
+        )),
+        Some((_, 0)) => said.push(format!(
+            "no videos of `{nothing}`: it learns that from how the others begin and end; record some of what else happens"
+        )),
+        Some(_) => {}
     }
+    let counts: Vec<_> = counts.iter().filter(|(_, n)| *n > 0).collect();
     let (least, most) = (counts.iter().min_by_key(|(_, n)| *n), counts.iter().max_by_key(|(_, n)| *n));
     if let (Some((rare, least)), Some((common, most))) = (least, most)
         && *most > 4 * least
@@ -319,6 +337,12 @@ mod tests {
             said[1].contains("no class `nothing`") && said[2].contains("40 videos of spin and 3 of hop"),
             "{said:?}"
         );
+    }
+
+    #[test]
+    fn nothing_need_not_be_recorded() {
+        let said = counted(&[("hop", 8), ("spin", 8), ("nothing", 0)]);
+        assert!(said.len() == 1 && said[0].contains("no videos of `nothing`"), "{said:?}");
     }
 
     #[test]
