@@ -176,6 +176,9 @@ impl DataArgs {
 /// Opens the data that `args` name, to be prepared as `input` asks. `seed` decides what is drawn by lot.
 pub fn open(args: &DataArgs, input: &Input, seed: u64) -> anyhow::Result<Box<dyn Dataset>> {
     let opened: anyhow::Result<Box<dyn Dataset>> = match args.world() {
+        Some(_) if args.nothing.is_some() => {
+            Err(anyhow::anyhow!("--nothing: --data {} has a class for that; it is for folders of videos", args.data))
+        }
         Some(world) => synth::Synth::new(input, world, seed).map(|data| Box::new(data) as _),
         None => folder::Folder::open(args, input).map(|data| Box::new(data) as _),
     };
