@@ -51,7 +51,8 @@ fn copy_gestures(gestures: &Path, to: &Path, names: &[&str]) {
 }
 
 /// Every architecture, as narrow as it goes, learns by heart two clips of each of five gestures, trailers' nets what any number of
-/// labels say of them, i3d-flow only one each of two, because optical flow takes its time; what is exported of it, in floats and
+/// labels say of them, i3d-flow only one each of two, because optical flow takes its time; the clips are not augmented, which
+/// keeps such small nets from learning anything in a few seconds; what is exported of it, in floats and
 /// in integers, gives the trainer's logits (opening a bundle verifies that; of such nets, which make much of little, tract's
 /// integers, which are rounded elsewhere, are not near enough).
 #[test]
@@ -108,17 +109,17 @@ fn every_architecture_learns_real_clips() {
         };
         let [data, out, bundle] = [data, "run", "bundle"].map(path);
         let parts = if trailer { "--tbptt 3" } else { "" };
-        let (colour, batch, steps) = if flow { ("flow", 4, 12) } else { ("motion", 10, 24) };
+        let (colour, batch, steps) = if flow { ("flow", 4, 12) } else { ("motion", 10, 32) };
         train_export(&format!(
             "train --data {data} --validation-pattern validate {parts} --arch {arch} --colour {colour} --frames {frames} --size {size} --out {out} \
-             --steps {steps} --batch {batch} --lr 1e-2 --label-smoothing 0 --average 0 --validate-every {} --precision f32 --workers 1",
+             --sample step --frame-step 7 --steps {steps} --batch {batch} --lr 1e-2 --label-smoothing 0 --average 0 --validate-every {} --precision f32 --workers 1",
             steps / 4
         ));
         let history = std::fs::read_to_string(dir.path().join("run/history.csv")).unwrap();
         let losses: Vec<f64> =
             history.lines().skip(1).map(|row| row.split(',').nth(3).unwrap().parse().unwrap()).collect();
         println!("{arch}: loss {losses:.3?}");
-        assert!(losses.len() == 4 && losses[3] < 0.95 * losses[0], "{arch}: loss {losses:?}");
+        assert!(losses.len() == 4 && losses[3] < 0.9 * losses[0], "{arch}: loss {losses:?}");
         train_export(&format!(
             "export --checkpoint {out} --out {bundle} --int8 --data {data} --validation-pattern validate \
              --calibration-clips {classes} --validation-clips {classes}"
