@@ -1,8 +1,8 @@
 //! What is exported: a trained model, or one of random weights to measure speed with.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kinora::ErrorKind;
 use kinora::model::graph::{Graph, Weights};
 use kinora::model::manifest::{Activation, Colour, Input, Mode};
@@ -84,6 +84,51 @@ impl Model {
         let place = format!("{}: this program's '{}' has other parameters", dir.display(), model.architecture);
         model.graph()?.check(&model.weights).map_err(|error| error.within(place))?;
         Ok(model)
+    }
+
+    /// The model of a bundle, a run's folder or a checkpoint.
+    fn read(path: &Path) -> Result<Self> {
+        if path.join("manifest.toml").exists() { Self::exported(path) } else { Self::trained(path) }
+    }
+
+    /// The same with the mean of its weights and of those of the models at `paths`; their windows may have other lengths.
+    ///
+    /// # Errors
+    /// `Model` when there is none at a path, `Usage` when it is another net or says other things.
+    pub fn mean_with(mut self, paths: &[PathBuf]) -> Result<Self> {
+        let net = |model: &Self| {
+            let input = Input { frames: 0, ..model.input.clone() };
+            (model.architecture.clone(), input, model.mode, model.activation, model.labels.clone())
+        };
+        let share = 1.0 / (paths.len() + 1) as f32;
+        self.weights.values_mut().for_each(|array| *array *= share);
+        let (mut data, mut recipes) = (vec![self.data.clone()], vec![self.recipe.clone()]);
+        for path in paths {
+            let other = Self::read(path)?;
+            if net(&other) != net(&self) {
+                let why = "of another architecture, input, mode or labels; the mean is of runs of one net";
+                return Err(kinora::Error::new(
+                    ErrorKind::Usage,
+                    format_args!("--mean-with {}: {why}", path.display()),
+                )
+                .into());
+            }
+            for (name, array) in &mut self.weights {
+                let of = other.weights.get(name).with_context(|| format!("{}: no '{name}'", path.display()))?;
+                array.scaled_add(share, of);
+            }
+            data.push(other.data);
+            recipes.push(other.recipe);
+        }
+        recipes.push(crate::recipe());
+        recipes.dedup();
+        self.data = format!("mean of {} models' weights: {}", data.len(), data.join("; and: "));
+        self.recipe = recipes.join(" && ");
+        if let Some(manifest) = &mut self.manifest {
+            (manifest.provenance.data, manifest.provenance.recipe) = (self.data.clone(), self.recipe.clone());
+            manifest.measured.clear();
+        }
+        Ok(self)
     }
 
     /// The same with a window of so many frames.

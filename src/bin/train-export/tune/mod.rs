@@ -1,6 +1,7 @@
 //! `tune`: a model of the user's own actions, in minutes on a CPU, from a bundle that knows others and a few videos of each.
 //! First the videos are judged by what the bundle sees in them ([`judge`]), so that few, mislabelled or indistinct ones are
-//! told before they are learned; then the last layer is trained, then the last stages; then it is written in integers.
+//! told before they are learned; then the last layer is trained, then the last stages; then the mean of both states is written
+//! in integers, which loses less of what few videos do not show than the last alone (WiSE-FT: Wortsman et al., 2022).
 
 mod judge;
 
@@ -101,7 +102,8 @@ pub fn command(args: &TuneArgs) -> Result<()> {
     }
     let (stop, run) = (Stop::on_signals()?, beside(&out));
     let trained = train(args, &model, &data, device, &run, &stop);
-    let (Ok(trained), false) = (&trained, stop.requested()) else {
+    let (Ok(Some((trained, before))), false) = (trained.as_ref().map(|runs| runs.split_last()), stop.requested())
+    else {
         let _ = std::fs::remove_dir_all(&run);
         if trained.is_ok() {
             log::warn!("stopped: {} is not written", out.display());
@@ -109,7 +111,7 @@ pub fn command(args: &TuneArgs) -> Result<()> {
         return trained.map(|_| ());
     };
     let kept = || format!("what was learned is kept: `export --checkpoint {}`", trained.display());
-    let bundle = write(args, &model, &data, decision, trained, &out).with_context(kept)?;
+    let bundle = write(args, &model, &data, decision, (trained, before), &out).with_context(kept)?;
     let _ = std::fs::remove_dir_all(&run);
     if data.len(Part::Test).is_some_and(|n| n > 0) && !stop.requested() {
         let words = [flag("--model=", &out)];
@@ -236,8 +238,8 @@ fn last_layer(graph: &Graph) -> Result<String> {
     last.map(|node| node.name.clone()).context("a net without weights")
 }
 
-/// Trains the last layer, then the last stages, in `run`; the folder of the last run that was not left out. Once `stop` goes
-/// up, nothing more is trained.
+/// Trains the last layer, then the last stages, in `run`; the folders of those that were not left out. Once `stop` goes up,
+/// nothing more is trained.
 fn train(
     args: &TuneArgs,
     model: &Model,
@@ -245,10 +247,10 @@ fn train(
     device: Device,
     run: &Path,
     stop: &Stop,
-) -> Result<PathBuf> {
+) -> Result<Vec<PathBuf>> {
     let graph = model.graph_for(data.labels().len())?;
     let stages = args.train_from.clone().unwrap_or_else(|| last_stages(&graph));
-    let mut first = args.model.clone();
+    let mut runs: Vec<PathBuf> = Vec::new();
     for (number, layer) in [last_layer(&graph)?, stages].into_iter().enumerate() {
         let epochs = args.epochs[number];
         if epochs == 0 || stop.requested() {
@@ -272,25 +274,26 @@ fn train(
             input: model.input.clone(),
             mode: model.mode,
             recipe: crate::recipe(),
-            init: Some(std::mem::replace(&mut first, out.clone())),
+            init: Some(runs.last().unwrap_or(&args.model).clone()),
             inflate: None,
             qat: None,
             resume: false,
-            out,
+            out: out.clone(),
             device,
         };
         training::run(plan, data.clone(), stop)?;
+        runs.push(out);
     }
-    Ok(first)
+    Ok(runs)
 }
 
-/// Writes the bundle of the run `trained` to `out`, with the settings of the one that it began with.
+/// Writes the mean of the run `trained` and of those before to `out`, with the settings of the bundle that they began with.
 fn write(
     args: &TuneArgs,
     model: &Model,
     data: &Arc<dyn Dataset>,
     decision: Settings,
-    trained: &Path,
+    (trained, before): (&Path, &[PathBuf]),
     out: &Path,
 ) -> Result<Bundle> {
     let begun = model.manifest.as_ref().context("the bundle to begin with has no manifest")?;
@@ -300,6 +303,7 @@ fn write(
         licence: Some(begun.provenance.licence.clone()),
         hop: Some(begun.run.hop),
         decision: Some(decision),
+        mean_with: before.to_vec(),
         ..parsed([flag("--checkpoint=", trained), flag("--out=", out), "--int8".into()])?
     })
 }
