@@ -3,7 +3,7 @@ SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench measure architectures people peers lint format clippy docs licences edge clean
+.PHONY: help run test test-device fault-campaign arm64 test-arm64 fuzz train bench measure architectures people pictures peers lint format clippy docs licences edge clean
 
 ARGS ?=
 TORCH = LIBTORCH=$$(.ci/libtorch); export LIBTORCH LD_LIBRARY_PATH="$$LIBTORCH/lib$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}";
@@ -91,6 +91,10 @@ architectures: ## measure every architecture on one thread; NETS=PATTERN for som
 people: ## what a model knows of people, and learns of some clips; PEOPLE=DIR, MODEL=DIR, ROWS, CLIPS, SEEDS as in benches/people.sh
 	@.ci/setup test
 	$(TORCH) cargo build --release --features train --bins && benches/people.sh
+
+pictures: ## draw the README's pictures anew with the shipped model
+	@.ci/setup run
+	cargo build --release && docs/pictures.sh
 
 peers: ## measure beside OpenVINO and ONNX Runtime; MODELS="edge r18 r3d18", ROWS="windows streams lengths agreement", RUNS=30
 	@.ci/setup run
