@@ -200,9 +200,14 @@ unsafe fn finish_256(sum: __m256i, finish: &Rescale, channel: usize, valid: usiz
         let mut y = round_256(scaled, &finish.span);
         let mut zero = finish.span.zero;
         if let Some(add) = &finish.residual {
-            let mut bytes = [0_u8; 8];
-            std::ptr::copy_nonoverlapping(residual, bytes.as_mut_ptr(), valid);
-            let other = _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()));
+            let bytes = if valid == 8 {
+                _mm_loadl_epi64(residual.cast())
+            } else {
+                let mut bytes = [0_u8; 8];
+                std::ptr::copy_nonoverlapping(residual, bytes.as_mut_ptr(), valid);
+                _mm_loadl_epi64(bytes.as_ptr().cast())
+            };
+            let other = _mm256_cvtepu8_epi32(bytes);
             let other = _mm256_cvtepi32_ps(_mm256_sub_epi32(other, _mm256_set1_epi32(add.other_zero)));
             let other = _mm256_cvtps_epi32(_mm256_mul_ps(other, _mm256_set1_ps(add.other)));
             let own = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(y), _mm256_set1_ps(add.own)));
