@@ -13,6 +13,9 @@ mkdir -p "$OUT"
 [ -d "$PEOPLE" ] || { echo "people: $PEOPLE is not there; PEOPLE=DIR names videos of people" >&2; exit 1; }
 actions=$(cd "$PEOPLE" && ls -d -- */ | tr -d / | paste -sd,)
 
+log=/dev/null
+trap 'echo "people: stopped; the end of $log says why:" >&2; tail -n 3 "$log" >&2' ERR
+
 # The share of right answers in metrics.json of folder $1.
 top1() { sed -n 's/.*"top1": *\([0-9.]*\).*/\1/p' "$1/metrics.json" | head -1; }
 
@@ -39,8 +42,9 @@ for what in ${ROWS:-none tuned scratch}; do
   case $what in
   none)
     for labels in "--labels $actions" ""; do
+      log="$OUT/none.txt"
       # shellcheck disable=SC2086
-      "$BIN/train-export" --quiet evaluate --model "$MODEL" --data "$PEOPLE" --part all $labels --out "$OUT/none" > "$OUT/none.txt"
+      "$BIN/train-export" --quiet evaluate --model "$MODEL" --data "$PEOPLE" --part all $labels --out "$OUT/none" > "$log" 2>&1
       row "nothing, $([ -n "$labels" ] && echo "answers among their classes" || echo "all answers allowed")" "$(top1 "$OUT/none")"
     done ;;
   tuned | scratch)
@@ -56,16 +60,16 @@ for what in ${ROWS:-none tuned scratch}; do
       split "$learn" > "$OUT/split-$clips.txt"
       found=()
       for seed in $SEEDS; do
-        dir="$OUT/$what-$clips-$seed"
+        dir="$OUT/$what-$clips-$seed" log="$OUT/$what-$clips-$seed.txt"
         rm -rf "$dir" "$dir.run"
         data=(--data "$PEOPLE" --split "$OUT/split-$clips.txt")
         if [ "$what" = tuned ]; then
-          "$BIN/train-export" --quiet tune --model "$MODEL" "${data[@]}" --seed "$seed" --out "$dir" > "$dir.txt" 2>&1
+          "$BIN/train-export" --quiet tune --model "$MODEL" "${data[@]}" --seed "$seed" --out "$dir" > "$log" 2>&1
         else
-          "$BIN/train-export" --quiet train "${data[@]}" --mode stream --frame-rate 6 --steps 600 --batch 12 --seed "$seed" --out "$dir.run" > "$dir.txt" 2>&1
-          "$BIN/train-export" --quiet export --checkpoint "$dir.run" --out "$dir" --name people --hop 1 >> "$dir.txt" 2>&1
+          "$BIN/train-export" --quiet train "${data[@]}" --nothing nothing --mode stream --frame-rate 6 --steps 600 --batch 12 --seed "$seed" --out "$dir.run" > "$log" 2>&1
+          "$BIN/train-export" --quiet export --checkpoint "$dir.run" --out "$dir" --name people --hop 1 >> "$log" 2>&1
         fi
-        "$BIN/train-export" --quiet evaluate --model "$dir" "${data[@]}" --part test --labels "$actions" --out "$dir.run" >> "$dir.txt"
+        "$BIN/train-export" --quiet evaluate --model "$dir" "${data[@]}" --part test --labels "$actions" --out "$dir.run" >> "$log" 2>&1
         found+=("$(top1 "$dir.run")")
       done
       row "$([ "$what" = tuned ] && echo "$said" || echo "$said, without the mannequin")" "${found[@]}"

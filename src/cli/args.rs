@@ -273,7 +273,7 @@ pub struct RecordArgs {
     /// Clips to record
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=9999))]
     pub count: u32,
-    /// Length of a clip, 60 at most [default: what the model sees at a time and a quarter more, for the shipped one 2.7]
+    /// Length of a clip, 60 at most [default: what the model sees at a time and a quarter more, for the shipped one 2.1]
     #[arg(long, value_name = "S")]
     pub seconds: Option<f64>,
     /// Folder for a folder of clips per action

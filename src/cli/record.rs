@@ -39,12 +39,12 @@ pub fn command(mut args: RecordArgs) -> Result<()> {
     let info = source.info().clone();
     let pictures = record::pictures(seconds, &info)?;
     let format = Format { width: info.width, height: info.height, frame_rate: info.frame_rate };
-    let folder = Folder::open(&args.out, &args.label, format)?.with_name(args.name.as_deref())?;
     let (uri, display) = open_display(&args.pictures, format)?;
     if !args.yes && !display.has_keys() {
         let message = format!("--display {uri}: no keys there to keep or drop clips with; --yes keeps them all");
         return Err(Error::new(ErrorKind::Usage, message).into());
     }
+    let folder = Folder::open(&args.out, &args.label, format)?.with_name(args.name.as_deref())?;
     log::info!(
         "{} ({}x{}, {:.4} Hz) -> {}, {} clips of {:.2} s",
         info.name,
@@ -83,7 +83,10 @@ fn report(out: &Path, name: Option<&str>, classes: &[(String, usize)]) -> Result
     if classes.len() < 2 || classes.iter().all(|(label, _)| label != NOTHING) {
         let next = if classes.iter().any(|(label, _)| label == NOTHING) { "ANOTHER-ACTION" } else { NOTHING };
         let name = name.map(|name| format!(" --name {}", quoted(name))).unwrap_or_default();
-        writeln!(text, "next: kinora record --label {next}{name} --out {shown}")?;
+        writeln!(
+            text,
+            "next, with flags such as --mirror as before: kinora record --label {next}{name} --out {shown}"
+        )?;
     } else {
         writeln!(text, "next: train-export tune --data {shown}")?;
     }
@@ -107,13 +110,26 @@ mod tests {
             let classes: Vec<_> = labels.iter().zip(1..).map(|(label, count)| ((*label).to_owned(), count)).collect();
             report(Path::new("r"), None, &classes).unwrap()
         };
-        assert_eq!(after(&[]), "next: kinora record --label nothing --out r\n");
-        assert_eq!(after(&["wave"]), "wave: 1 clip\nnext: kinora record --label nothing --out r\n");
-        assert!(after(&["clap", "wave"]).ends_with("next: kinora record --label nothing --out r\n"));
-        assert!(after(&["nothing"]).ends_with("next: kinora record --label ANOTHER-ACTION --out r\n"));
+        assert_eq!(after(&[]), "next, with flags such as --mirror as before: kinora record --label nothing --out r\n");
+        assert_eq!(
+            after(&["wave"]),
+            "wave: 1 clip\nnext, with flags such as --mirror as before: kinora record --label nothing --out r\n"
+        );
+        assert!(
+            after(&["clap", "wave"])
+                .ends_with("next, with flags such as --mirror as before: kinora record --label nothing --out r\n")
+        );
+        assert!(
+            after(&["nothing"]).ends_with(
+                "next, with flags such as --mirror as before: kinora record --label ANOTHER-ACTION --out r\n"
+            )
+        );
         assert_eq!([quoted("a/b-1"), quoted("my clips"), quoted("it's")], ["a/b-1", "'my clips'", r"'it'\''s'"]);
         let named = report(Path::new("r"), Some("anna b"), &[]).unwrap();
-        assert_eq!(named, "next: kinora record --label nothing --name 'anna b' --out r\n");
+        assert_eq!(
+            named,
+            "next, with flags such as --mirror as before: kinora record --label nothing --name 'anna b' --out r\n"
+        );
         let trained = after(&["nothing", "wave"]);
         assert!(trained.contains("nothing: 1 clip\nwave: 2 clips\nnext: train-export tune --data r"), "{trained}");
     }

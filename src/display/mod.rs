@@ -22,7 +22,7 @@ mod window;
 use std::path::{Path, PathBuf};
 
 pub use kms::{devices, is_available};
-pub use video::{Video, is_video};
+pub use video::Video;
 
 use crate::frame::Frame;
 use crate::{Error, ErrorKind, Result};

@@ -34,7 +34,7 @@ const REMEDY_FFMPEG: &str = "install ffmpeg (apt install ffmpeg), or use png:DIR
 const REMEDY_WRITE: &str = "check free space and permissions, or name another file";
 
 /// Whether the extension of `path` names a container that can be written.
-pub fn is_video(path: &Path) -> bool {
+pub(super) fn is_video(path: &Path) -> bool {
     extension(path).is_some()
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::clip::Clip;
-use crate::display::{Display, Format, Video, is_video};
+use crate::display::{Display, Format, Video};
 use crate::{Error, ErrorKind, Result};
 
 /// A file with a temporary name that is older than this is nobody's any more.
@@ -23,6 +23,17 @@ const TRIAL: &str = "clip-trial-";
 const LONGEST: usize = 200;
 /// What no label or name has: it could not be a file on every file system, or not be named in a list.
 const FORBIDDEN: &str = "/\\:*?\"<>|,#\u{feff}";
+
+/// File-name endings of videos; other files in a folder of clips are passed over.
+const VIDEOS: [&str; 18] = [
+    "mp4", "avi", "mkv", "mov", "webm", "m4v", "mpg", "mpeg", "wmv", "ts", "mts", "m2ts", "ogv", "flv", "3gp", "gif",
+    "y4m", "asf",
+];
+
+/// Whether the name is that of a video, to train on.
+pub fn is_clip(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, end)| VIDEOS.iter().any(|v| end.eq_ignore_ascii_case(v)))
+}
 
 /// The folder of a label's clips.
 #[derive(Debug, Clone)]
@@ -185,8 +196,8 @@ pub fn classes(root: &Path) -> Result<Vec<(String, usize)>> {
     let counted = || -> io::Result<Vec<(String, usize)>> {
         let mut classes = Vec::new();
         for label in names(root)?.into_iter().filter(|name| !name.starts_with('.') && root.join(name).is_dir()) {
-            let is_clip = |name: &&String| !name.starts_with('.') && is_video(Path::new(name));
-            let count = names(&root.join(&label))?.iter().filter(is_clip).count();
+            let shown = |name: &&String| !name.starts_with('.') && is_clip(name);
+            let count = names(&root.join(&label))?.iter().filter(shown).count();
             classes.extend((count > 0).then_some((label, count)));
         }
         classes.sort();
@@ -254,7 +265,8 @@ mod tests {
         let wanted = [".clip-0006.mp4", "clip-0001.mp4", "clip-0005.avi", "clip-0007.mp4", "clip-x.mp4"];
         assert_eq!(listed(folder.path()), wanted);
         fs::create_dir(root.path().join("all/empty")).unwrap();
-        assert_eq!(classes(&root.path().join("all")).unwrap(), [("wave".to_owned(), 4)]);
+        fs::write(folder.path().join("from-a-phone.M4V"), "theirs").unwrap();
+        assert_eq!(classes(&root.path().join("all")).unwrap(), [("wave".to_owned(), 5)]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use clip::{Clip, pictures, usual_seconds};
-pub use folder::{Folder, check_label, check_name, classes};
+pub use folder::{Folder, check_label, check_name, classes, is_clip};
 pub use session::{COUNTDOWN, Session, State};
 
 use crate::capture::Source;

@@ -39,6 +39,9 @@ pub struct Info {
     pub activation: Activation,
     /// The class names.
     pub labels: Vec<String>,
+    /// Which of them is no action, if the data said so.
+    #[serde(default)]
+    pub nothing: Option<String>,
     /// What it was trained on.
     pub data: String,
     /// What its first weights had been trained on, if they were not fresh.
@@ -231,6 +234,7 @@ pub(crate) mod tests {
             mode: Mode::Window,
             activation: Activation::Softmax,
             labels: labels.iter().map(|&l| l.into()).collect(),
+            nothing: None,
             data: "squares".into(),
             before: None,
             train_from: None,

@@ -178,11 +178,20 @@ fn show(args: &ShowArgs) -> Result<()> {
     let text = match (args.dot, args.svg) {
         (true, _) => arch::dot(&graph, &name),
         (_, true) => arch::svg(&graph, &name),
-        _ => format!("{name}\n{}\n", arch::table(&graph).trim_end()),
+        _ => format!("{name}\n{}", arch::table(&graph)),
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads may have seen enough.
-        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => Err(why.into()),
+    say(text.trim_end())
+}
+
+/// Prints a line. Whoever reads may have seen enough (`| head`): what is being done goes on.
+///
+/// # Errors
+/// `Output` when it cannot be written for another reason.
+pub(crate) fn say(line: impl std::fmt::Display) -> Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(kinora::Error::new(kinora::ErrorKind::Output, format_args!("standard output: {why}")).into())
+        }
         _ => Ok(()),
     }
 }

@@ -85,6 +85,7 @@ impl Run {
             mode: plan.mode,
             activation: dataset.activation(),
             labels: dataset.labels().to_vec(),
+            nothing: dataset.nothing().map(str::to_owned),
             data: dataset.describe(),
             before: None,
             train_from: settings.train_from.clone(),
@@ -281,7 +282,14 @@ impl Run {
     fn keep(&self, error: anyhow::Error) -> anyhow::Error {
         let saved = self.checkpoint().and_then(|checkpoint| checkpoint.save(&self.plan.out.join(LAST)));
         match saved {
-            Ok(()) => error.context(format!("stopped at step {}; go on with --resume", self.info.step)),
+            Ok(()) => {
+                let kept = self.plan.out.join(LAST);
+                error.context(format!(
+                    "stopped at step {}, kept in {}, from where `train --resume` goes on",
+                    self.info.step,
+                    kept.display()
+                ))
+            }
             Err(unsaved) => error.context(format!("stopped at step {}, not saved: {unsaved:#}", self.info.step)),
         }
     }
@@ -793,7 +801,9 @@ mod tests {
         let error = run(plan(dir.path(), settings(9)), Squares::ending(u64::MAX, 40), &Stop::default()).unwrap_err();
         let text = format!("{error:#}");
         assert!(
-            text.contains("clip 40 is missing") && text.contains("stopped at step 5; go on with --resume"),
+            text.contains("clip 40 is missing")
+                && text.contains("stopped at step 5, kept in")
+                && text.contains("--resume"),
             "{text}"
         );
         assert_eq!(Checkpoint::load(&dir.path().join(LAST)).unwrap().info.step, 5);

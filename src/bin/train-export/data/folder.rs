@@ -243,6 +243,10 @@ impl Dataset for Folder {
         &self.labels
     }
 
+    fn nothing(&self) -> Option<&str> {
+        self.nothing.map(|index| self.labels[index].as_str())
+    }
+
     fn activation(&self) -> Activation {
         self.activation
     }

@@ -77,6 +77,11 @@ pub trait Dataset: Send + Sync {
         Activation::Softmax
     }
 
+    /// The class that is no action, where the data says so.
+    fn nothing(&self) -> Option<&str> {
+        None
+    }
+
     /// Clips in `part`; `None` when it never ends.
     fn len(&self, part: Part) -> Option<usize>;
 
@@ -124,7 +129,7 @@ pub struct DataArgs {
     /// Test files, UCF101 style
     #[arg(long, value_name = "FILE", requires = "train_list")]
     pub test_list: Option<PathBuf>,
-    /// Test files by name: those with one of these between underscores, dashes or dots, such as `s2,s4,s6,s8`
+    /// Test files by name: those with one of these between underscores, dashes, dots or blanks, such as `s2,s4,s6,s8`
     #[arg(long, value_name = "A,B,..", value_delimiter = ',')]
     pub test_pattern: Vec<String>,
     /// Validation files by name, as --test-pattern
@@ -215,14 +220,21 @@ pub(crate) fn mix(parts: &[u64]) -> u64 {
 /// not a label, so that such a clip must not be mirrored.
 pub(crate) fn mirrored(labels: &[String]) -> Vec<Option<usize>> {
     let find = |name: String| labels.iter().position(|l| *l == name);
-    labels.iter().enumerate().map(|(index, label)| other_side(label).map_or(Some(index), find)).collect()
+    let other = |(index, label): (usize, &String)| match other_side(label) {
+        Some(other) => find(other),
+        // `swipeLeft` is a side if there is `swipeRight`, `copyright` is none.
+        None => find(exchanged(label)).or(Some(index)),
+    };
+    labels.iter().enumerate().map(other).collect()
 }
 
 /// Pairs of labels, that of the left side first, which a mirrored picture exchanges.
 pub(crate) fn sided(labels: &[String]) -> Vec<[String; 2]> {
-    let is_left = |label: &&String| words(label).any(|word| SIDES.iter().any(|[left, _]| word == *left));
-    let pair = |left: &String| other_side(left).filter(|right| labels.contains(right)).map(|r| [left.clone(), r]);
-    labels.iter().filter(is_left).filter_map(pair).collect()
+    // They differ in the words for the sides alone, of which that for the left comes first in the alphabet.
+    let pair = |(left, right): (&String, Option<usize>)| {
+        right.map(|right| &labels[right]).filter(|right| left < *right).map(|right| [left.clone(), right.clone()])
+    };
+    labels.iter().zip(mirrored(labels)).filter_map(pair).collect()
 }
 
 /// Words for the sides.
@@ -230,23 +242,23 @@ const SIDES: [[&str; 2]; 3] = [["left", "right"], ["Left", "Right"], ["LEFT", "R
 
 /// The label with the words for the sides exchanged; `None` if it has none.
 fn other_side(label: &str) -> Option<String> {
-    let exchanged = |word| {
-        SIDES.iter().find_map(|&[left, right]| match word {
-            _ if word == left => Some(right),
-            _ if word == right => Some(left),
-            _ => None,
+    let is_side = |word: &str| SIDES.iter().flatten().any(|side| word == *side);
+    let other = |word: &str| if is_side(word) { exchanged(word) } else { word.to_owned() };
+    let other: String = label
+        .split_inclusive(is_gap)
+        .map(|word| {
+            let end = word.trim_end_matches(is_gap).len();
+            other(&word[..end]) + &word[end..]
         })
-    };
-    let other: String = words(label).map(|word| exchanged(word).unwrap_or(word)).collect();
+        .collect();
     (other != label).then_some(other)
 }
 
-/// A label's words and what is between them.
-fn words(label: &str) -> impl Iterator<Item = &str> {
-    label.split_inclusive(is_gap).flat_map(|word| {
-        let end = word.trim_end_matches(is_gap).len();
-        [&word[..end], &word[end..]]
-    })
+/// `text` with left for right and right for left, wherever that stands.
+fn exchanged(text: &str) -> String {
+    SIDES
+        .iter()
+        .fold(text.to_owned(), |text, [left, right]| text.replace(left, "\0").replace(right, left).replace('\0', right))
 }
 
 fn is_gap(c: char) -> bool {
@@ -275,6 +287,11 @@ pub(crate) mod tests {
         let labels = ["Swiping Right", "left-hook", "Swiping Left", "copyright", "right-hook"].map(String::from);
         assert_eq!(mirrored(&labels), [Some(2), Some(4), Some(0), Some(3), Some(1)]);
         let pairs = [["left-hook", "right-hook"], ["Swiping Left", "Swiping Right"]];
+        assert_eq!(sided(&labels), pairs.map(|pair| pair.map(String::from)));
+        // Both sides in one label, no gap, and what only looks like a side.
+        let labels = ["right_to_left", "swipeRight", "2left", "left_to_right", "swipeLeft", "bright"].map(String::from);
+        assert_eq!(mirrored(&labels), [Some(3), Some(4), Some(2), Some(0), Some(1), Some(5)]);
+        let pairs = [["left_to_right", "right_to_left"], ["swipeLeft", "swipeRight"]];
         assert_eq!(sided(&labels), pairs.map(|pair| pair.map(String::from)));
     }
 

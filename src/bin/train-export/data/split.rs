@@ -5,14 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use kinora::record::is_clip;
 
 use super::{DataArgs, Part, mix};
-
-/// File-name endings of videos; other files in a class's folder are passed over.
-const VIDEOS: [&str; 18] = [
-    "mp4", "avi", "mkv", "mov", "webm", "m4v", "mpg", "mpeg", "wmv", "ts", "mts", "m2ts", "ogv", "flv", "3gp", "gif",
-    "y4m", "asf",
-];
 
 /// Lines `FILE,LABEL,..`: what videos show that any number of classes each may describe.
 const LABELS: &str = "labels.csv";
@@ -52,7 +47,7 @@ impl Listing {
                 is_plain(&label),
                 "--data {shown}: class {label:?} begins or ends with a space or has no plain name; rename it"
             );
-            let videos: Vec<_> = entries(&folder.join(&label))?.into_iter().filter(|name| is_video(name)).collect();
+            let videos: Vec<_> = entries(&folder.join(&label))?.into_iter().filter(|name| is_clip(name)).collect();
             ensure!(!videos.is_empty(), "--data {shown}: class `{label}` has no video; add some or remove the folder");
             files.extend(videos.into_iter().map(|video| (format!("{label}/{video}"), vec![labels.len()])));
             labels.push(label);
@@ -69,7 +64,7 @@ impl Listing {
             ensure!(!line.contains('"'), "{place}: no quotes: a file's name and its labels are divided by commas");
             let mut fields = line.split(',').map(str::trim);
             let file = fields.next().unwrap_or_default().to_string();
-            let found = is_video(&file) && folder.join(&file).is_file();
+            let found = is_clip(&file) && folder.join(&file).is_file();
             ensure!(found, "{place}: `{file}`: no such video in {}", folder.display());
             let labels: BTreeSet<String> = fields.filter(|label| !label.is_empty()).map(str::to_string).collect();
             if let Some(label) = labels.iter().find(|label| !is_plain(label)) {
@@ -224,7 +219,7 @@ fn move_matching(parts: &mut Parts, to: Part, flag: &str, pattern: &[String]) ->
     }
     let everything: Vec<String> = parts.values().flatten().cloned().collect();
     if let Some(unused) = pattern.iter().find(|p| !everything.iter().any(|f| matches(f, std::slice::from_ref(p)))) {
-        bail!("{flag}: no file has `{unused}` between underscores, dashes or dots in its name");
+        bail!("{flag}: no file has `{unused}` between underscores, dashes, dots or blanks in its name");
     }
     let train = parts.remove(&Part::Train).unwrap_or_default();
     let (moved, left): (Vec<_>, Vec<_>) = train.into_iter().partition(|file| matches(file, pattern));
@@ -235,19 +230,22 @@ fn move_matching(parts: &mut Parts, to: Part, flag: &str, pattern: &[String]) ->
     Ok(())
 }
 
-/// Whether one of the words of the file's name, between underscores, dashes, dots and spaces, is in `pattern`.
+/// Whether one of `pattern` is in the file's name, between underscores, dashes, dots or blanks.
 fn matches(file: &str, pattern: &[String]) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
-    name.split(['_', '-', '.', ' ']).any(|word| pattern.iter().any(|p| p == word))
+    let is_gap = |c: char| ['_', '-', '.', ' '].contains(&c);
+    let begins = name.char_indices().map(|(at, _)| at).filter(|at| name[..*at].chars().next_back().is_none_or(is_gap));
+    let mut rests = begins.map(|at| &name[at..]);
+    rests.any(|rest| {
+        let is_there =
+            |p: &String| rest.strip_prefix(p.as_str()).is_some_and(|end| end.chars().next().is_none_or(is_gap));
+        pattern.iter().any(is_there)
+    })
 }
 
 /// Whether a label can be shown, and written into a line.
 fn is_plain(label: &str) -> bool {
     label.trim() == label && !label.contains(char::is_control)
-}
-
-fn is_video(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, end)| VIDEOS.iter().any(|v| end.eq_ignore_ascii_case(v)))
 }
 
 /// The lines of a text file that say something, with their numbers.
@@ -347,6 +345,10 @@ mod tests {
         assert!(error(dir.path(), "--test-pattern s").contains("no file has `s`"));
         assert!(error(dir.path(), "--test-pattern s1,s9").contains("no file has `s9`"));
         assert!(error(dir.path(), "--test-pattern s1 --validation-pattern t1").contains("in one part only"));
+        // A name may have gaps itself.
+        let has = |pattern: &str| matches("wave/clip-0001-anna-b.mp4", &[pattern.to_owned()]);
+        assert!(["anna-b", "anna", "b", "clip-0001-anna-b", "mp4"].into_iter().all(has));
+        assert!(!["anna-", "nna-b", "ann", "anna-bo", "wave", ""].into_iter().any(has));
     }
 
     #[test]

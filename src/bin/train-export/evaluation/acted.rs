@@ -48,12 +48,12 @@ pub fn run(args: &EvaluateArgs, bundle: &Bundle, engine: &dyn Engine) -> anyhow:
     };
     let scores = in_parallel(threads(args.threads), LISTS.min(clips.len()), || Ok(()), watch)?;
     let rows: Vec<(u64, &EventScore)> = scores.iter().map(|(list, score)| (*list, score)).collect();
-    println!("{}", table("list", &rows));
+    crate::say(table("list", &rows))?;
     let mean = mean_of(&rows.iter().map(|(_, score)| *score).collect::<Vec<_>>());
     let (count, what, how) = (clips.len(), data.describe(), how(args, bundle, engine));
     let on =
         format!("{count} videos of {what}, one after another, the pictures of their ends to and fro, overlap 0.5{how}");
-    println!("{on}");
+    crate::say(&on)?;
     if args.record {
         record(bundle, &mean.figures(&on))?;
     }

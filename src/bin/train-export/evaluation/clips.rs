@@ -142,9 +142,12 @@ pub fn choose(args: &EvaluateArgs, data: &dyn Dataset, named: &Named, model: Act
 
 fn report(args: &EvaluateArgs, bundle: &Bundle, confusion: &Confusion, data: &str) -> anyhow::Result<()> {
     let figures = confusion.figures();
-    println!("{}", confusion.table());
+    crate::say(confusion.table())?;
     let (top1, loss, macro_f1) = (figures.top1, figures.loss, figures.macro_f1);
-    println!("{} clips of {data}: top-1 {top1:.4}, loss {loss:.4}, macro F1 {macro_f1:.4}", figures.clips);
+    crate::say(format_args!(
+        "{} clips of {data}: top-1 {top1:.4}, loss {loss:.4}, macro F1 {macro_f1:.4}",
+        figures.clips
+    ))?;
     keep(args, bundle, ("top-1", top1), &format!("{} clips of {data}", figures.clips))?;
     let Some(out) = &args.out else { return Ok(()) };
     write(out, bundle, data, confusion.labels(), &figures)?;
@@ -155,9 +158,12 @@ fn report(args: &EvaluateArgs, bundle: &Bundle, confusion: &Confusion, data: &st
 
 fn report_multilabel(args: &EvaluateArgs, bundle: &Bundle, counted: &MultiLabel, data: &str) -> anyhow::Result<()> {
     let figures = counted.figures();
-    println!("{}", counted.table());
+    crate::say(counted.table())?;
     let (map, loss, macro_f1) = (figures.map, figures.loss, figures.macro_f1);
-    println!("{} clips of {data}: mAP {map:.4}, loss {loss:.4}, macro F1 {macro_f1:.4}", figures.clips);
+    crate::say(format_args!(
+        "{} clips of {data}: mAP {map:.4}, loss {loss:.4}, macro F1 {macro_f1:.4}",
+        figures.clips
+    ))?;
     keep(args, bundle, ("mAP", map), &format!("{} clips of {data}", figures.clips))?;
     let Some(out) = &args.out else { return Ok(()) };
     write(out, bundle, data, counted.labels(), &figures)

@@ -70,7 +70,7 @@ pub fn run(args: &EvaluateArgs, world: World, bundle: &Bundle, engine: &dyn Engi
         Ok((show, score(&truth(show, &motions), &found, show.seconds as f64)))
     };
     let scores = in_parallel(threads(args.threads), shows.len(), || Ok(()), watch)?;
-    println!("{}\n{}", live_table(&scores), unknown_table(&scores));
+    crate::say(format_args!("{}\n{}", live_table(&scores), unknown_table(&scores)))?;
     if args.record {
         record_mean(args, bundle, &mean(&scores), (world, &how(args, bundle, engine)))?;
     }

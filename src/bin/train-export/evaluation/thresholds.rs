@@ -97,7 +97,7 @@ pub fn command(args: &ThresholdArgs) -> anyhow::Result<()> {
     };
     let judged = judge(candidates(&bundle.manifest.decision))?;
     if let Some((settings, mean)) = judged.first() {
-        println!("before: {}", row(settings, mean));
+        crate::say(format_args!("before: {}", row(settings, mean)))?;
     }
     let mut finished = Vec::new();
     for mut chosen in starts(&judged, args) {
@@ -108,7 +108,7 @@ pub fn command(args: &ThresholdArgs) -> anyhow::Result<()> {
         finished.push(chosen);
     }
     let Some((decision, mean)) = best(finished, args) else { anyhow::bail!("no settings to choose from") };
-    println!("best:   {}", row(&decision, &mean));
+    crate::say(format_args!("best:   {}", row(&decision, &mean)))?;
     if args.write {
         rewrite(&bundle, &Manifest { decision, ..bundle.manifest.clone() })?;
     }

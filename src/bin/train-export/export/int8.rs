@@ -41,7 +41,7 @@ pub fn quantized(args: &ExportArgs, model: &Model, graph: &Graph) -> Result<(Qua
         (of(Part::Train, args.calibration_clips, CALIBRATION_SEED)?, judge)
     };
     let quantized = quantize(graph, &model.weights, &calibration, &validation)?;
-    report(&quantized, &calibration, &validation);
+    report(&quantized, &calibration, &validation)?;
     let says = Quantisation { ranges: quantized.method.clone(), calibration: calibration.what };
     Ok((quantized, says))
 }
@@ -100,25 +100,27 @@ fn random(model: &Model, seed: u64) -> Result<Clips> {
     Ok(Clips { what: format!("{} clips of noise", batches.len()), batches, labels: None, activation: model.activation })
 }
 
-fn report(quantized: &Quantized, calibration: &Clips, validation: &Clips) {
-    println!("int8: calibrated with {}, judged by {}", calibration.what, validation.what);
-    println!("{:<18} {}", "f32", quantized.float);
+fn report(quantized: &Quantized, calibration: &Clips, validation: &Clips) -> Result<()> {
+    crate::say(format_args!("int8: calibrated with {}, judged by {}", calibration.what, validation.what))?;
+    crate::say(format_args!("{:<18} {}", "f32", quantized.float))?;
     for (index, (method, verdict)) in quantized.verdicts.iter().enumerate() {
         let kept = if index == quantized.kept { ", kept: nearest to f32" } else { "" };
-        println!("{method:<18} {verdict}{kept}");
+        crate::say(format_args!("{method:<18} {verdict}{kept}"))?;
     }
+    Ok(())
 }
 
 /// Says how large the files of `bundle` are.
-pub fn sizes(bundle: &Bundle) {
+pub fn sizes(bundle: &Bundle) -> Result<()> {
     let size = |path: &Path| {
         let (name, bytes) =
             (path.file_name().unwrap_or_default(), std::fs::metadata(path).map_or(0, |found| found.len()));
         format!("{} {:.2} MB", name.display(), bytes as f64 / 1e6)
     };
     if let Some(int8) = bundle.onnx_int8() {
-        println!("{}, {}", size(&bundle.onnx()), size(&int8));
+        crate::say(format_args!("{}, {}", size(&bundle.onnx()), size(&int8)))?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

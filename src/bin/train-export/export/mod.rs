@@ -139,7 +139,7 @@ pub fn command(args: &ExportArgs) -> Result<Bundle> {
         unroll(dir, (net.graph(), &model.weights), int8.as_ref(), model.input.frames)?;
     }
     let bundle = parts.write(&args.out)?;
-    int8::sizes(&bundle);
+    int8::sizes(&bundle)?;
     Ok(bundle)
 }
 
@@ -275,7 +275,10 @@ fn manifest(args: &ExportArgs, model: &Model) -> Result<Manifest> {
         input: model.input.clone(),
         output: Output { activation: model.activation, classes: model.labels.len(), per_frame },
         run: Run { mode: model.mode, hop: 2 },
-        decision: decision::Settings { lag_s: 0.4, ..decision::Settings::default() },
+        decision: {
+            let usual = decision::Settings::default();
+            decision::Settings { lag_s: 0.4, nothing: model.nothing.clone().unwrap_or(usual.nothing.clone()), ..usual }
+        },
         quantisation: None,
         sided: crate::data::sided(&model.labels),
         provenance: Provenance {

@@ -26,6 +26,8 @@ pub struct Model {
     pub activation: Activation,
     /// The class names.
     pub labels: Vec<String>,
+    /// Which of them is no action, if training was told.
+    pub nothing: Option<String>,
     /// All parameters.
     pub weights: Weights,
     /// What it was trained on.
@@ -51,6 +53,7 @@ impl Model {
             mode: info.mode,
             activation: info.activation,
             labels: info.labels,
+            nothing: info.nothing,
             weights,
             data,
             recipe: info.recipe,
@@ -76,6 +79,7 @@ impl Model {
             mode: manifest.run.mode,
             activation: manifest.output.activation,
             labels: bundle.labels,
+            nothing: None,
             weights,
             data: manifest.provenance.data.clone(),
             recipe: manifest.provenance.recipe.clone(),
@@ -168,6 +172,7 @@ impl Model {
             mode: Mode::Window,
             activation: Activation::Softmax,
             labels: (0..classes).map(|n| format!("class_{n}")).collect(),
+            nothing: None,
             weights: net.weights()?,
             data: format!("none: UNTRAINED, random weights of seed {seed} to measure speed with, not for use"),
             recipe: crate::recipe(),

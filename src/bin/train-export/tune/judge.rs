@@ -121,17 +121,18 @@ fn without_itself(features: &Tensor, labels: &[usize], classes: usize) -> Result
 }
 
 /// Says which classes are taken for one another and which videos look like another class.
-pub fn report(judged: &[Judged], labels: &[String]) {
+pub fn report(judged: &[Judged], labels: &[String]) -> Result<()> {
     let mut confusion = Confusion::new(labels);
     for Judged { label, scores, .. } in judged {
         let sum: f32 = scores.iter().map(|s| s.max(1e-3)).sum();
         confusion.add(*label, &scores.iter().map(|s| s.max(1e-3) / sum).collect::<Vec<_>>());
     }
-    println!("what the videos look like before anything is learned, each judged by the others:");
-    println!("{}", confusion.table());
+    crate::say("what the videos look like before anything is learned, each judged by the others:")?;
+    crate::say(confusion.table())?;
     for line in confused(&confusion).into_iter().chain(odd(judged, labels)) {
-        println!("{line}");
+        crate::say(line)?;
     }
+    Ok(())
 }
 
 /// Of each class what it is taken for most often, if that is often.

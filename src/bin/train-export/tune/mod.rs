@@ -22,6 +22,7 @@ use tch::Device;
 use crate::data::{self, DataArgs, Dataset, Part, Sampling, usage};
 use crate::evaluation::{self, EvaluateArgs};
 use crate::export::{self, ExportArgs, Model};
+use crate::interpreter::Net;
 use crate::options::numbers;
 use crate::{device, training};
 
@@ -90,27 +91,42 @@ pub fn command(args: &TuneArgs) -> Result<()> {
     }
     let device = device::open(args.device, args.threads)?;
     let model = Model::exported(&args.model)?;
+    if let Some(layer) = &args.train_from {
+        Net::new(model.graph()?, Device::Cpu, 0)?.train_from(layer)?;
+    }
+    let run = beside(&out);
+    if !args.dry_run {
+        try_to_make(&run, &out)?;
+    }
     let args = &resting(args, &model);
     let data = learnable(args, &model)?;
-    let decision = decision(&model, data.labels());
+    let begun = model.manifest.as_ref().map_or_else(Settings::default, |manifest| manifest.decision.clone());
+    let decision = decision(begun, args.data.nothing.clone(), data.labels());
     for warning in warnings(&counts(&*data), &decision.nothing) {
         log::warn!("{warning}");
     }
-    judge::report(&judge::judge(&model, &args.model, &*data, args.seed)?, data.labels());
+    judge::report(&judge::judge(&model, &args.model, &*data, args.seed)?, data.labels())?;
     if args.dry_run {
         return Ok(());
     }
-    let (stop, run) = (Stop::on_signals()?, beside(&out));
+    let stop = Stop::on_signals()?;
     let trained = train(args, &model, &data, device, &run, &stop);
     let (Ok(Some((trained, before))), false) = (trained.as_ref().map(|runs| runs.split_last()), stop.requested())
     else {
-        let _ = std::fs::remove_dir_all(&run);
         if trained.is_ok() {
+            let _ = std::fs::remove_dir_all(&run);
             log::warn!("stopped: {} is not written", out.display());
         }
         return trained.map(|_| ());
     };
-    let kept = || format!("what was learned is kept: `export --checkpoint {}`", trained.display());
+    let kept = || {
+        let with: String = before.iter().map(|run| format!(" --mean-with {}", run.display())).collect();
+        format!(
+            "what was learned is kept: train-export export --checkpoint {}{with} --out {}",
+            trained.display(),
+            out.display()
+        )
+    };
     let bundle = write(args, &model, &data, decision, (trained, before), &out).with_context(kept)?;
     let _ = std::fs::remove_dir_all(&run);
     if data.len(Part::Test).is_some_and(|n| n > 0) && !stop.requested() {
@@ -132,10 +148,10 @@ fn resting(args: &TuneArgs, model: &Model) -> TuneArgs {
     args
 }
 
-/// The decision's settings of the bundle to begin with, for a model that knows these `labels`.
-fn decision(model: &Model, labels: &[String]) -> Settings {
-    let begun = model.manifest.as_ref().map_or_else(Settings::default, |manifest| manifest.decision.clone());
-    let nothing = if labels.contains(&begun.nothing) { begun.nothing } else { Settings::default().nothing };
+/// The settings of the decision that the model began with for one that knows these `labels`, of which `nothing` is no action.
+fn decision(begun: Settings, nothing: Option<String>, labels: &[String]) -> Settings {
+    let known = Some(begun.nothing.clone()).filter(|nothing| labels.contains(nothing));
+    let nothing = nothing.or(known).unwrap_or(Settings::default().nothing);
     Settings { labels: Default::default(), nothing, ..begun }
 }
 
@@ -150,6 +166,13 @@ fn beside(out: &Path) -> PathBuf {
     name.push(out.file_name().unwrap_or_default());
     name.push(format!(".{}.run", std::process::id()));
     out.with_file_name(name)
+}
+
+/// Refuses an `out` beside which the folder `run` cannot be made.
+fn try_to_make(run: &Path, out: &Path) -> Result<()> {
+    let tried = std::fs::create_dir_all(run).and_then(|()| std::fs::remove_dir(run));
+    let why = |why| Error::new(ErrorKind::Output, format_args!("--out {}: cannot be written: {why}", out.display()));
+    Ok(tried.map_err(why)?)
 }
 
 /// The videos, if they are something to learn.
@@ -347,6 +370,16 @@ mod tests {
     fn nothing_need_not_be_recorded() {
         let said = counted(&[("hop", 8), ("spin", 8), ("nothing", 0)]);
         assert!(said.len() == 1 && said[0].contains("no videos of `nothing`"), "{said:?}");
+    }
+
+    #[test]
+    fn nothing_is_called_as_it_was_said() {
+        let nothing = |begun: &str, said: Option<&str>| {
+            let begun = Settings { nothing: begun.into(), ..Settings::default() };
+            decision(begun, said.map(str::to_owned), &["hop", "pause", "rest"].map(String::from)).nothing
+        };
+        assert_eq!(nothing("pause", Some("rest")), "rest");
+        assert_eq!([nothing("pause", None), nothing("idle", None)], ["pause", "nothing"]);
     }
 
     #[test]
