@@ -29,7 +29,10 @@ fn clips_are_whole_and_a_second_run_adds_to_them() {
     let wave = bench.path("recordings/wave");
     let two = [&SOURCE[..], &["--label", "wave", "--count", "2", "--seconds", "1.5"]].concat();
     let said = record(&bench, &two);
-    assert_eq!(said, "wave: 2 clips\nnext, with flags such as --mirror as before: kinora record --label nothing --out recordings\n");
+    assert_eq!(
+        said,
+        "wave: 2 clips\nnext, with flags such as --mirror as before: kinora record --label nothing --out recordings\n"
+    );
     assert_eq!(names(&wave), ["clip-0001.mp4", "clip-0002.mp4"]);
     for name in names(&wave) {
         // An odd side gets a line more, as yuv420p wants it.
